@@ -1,0 +1,83 @@
+"""Run one program: ``python -m mofmace_worker PROGRAM input.json``; the outcome always stands in ``output.json``."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import platform
+import sys
+import time
+import traceback
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from .errors import WorkerError
+from .stopping import StopRequest
+
+PROGRAMS = ("md", "md_gcmc", "select", "committee", "fine_tune", "label_tblite")
+_REPORTED_PACKAGES = ("numpy", "ase", "torch", "mace-torch", "e3nn", "dscribe", "scikit-learn", "pymbar", "tblite")
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the interpreter and of the packages that can change a result."""
+    versions = {"python": platform.python_version()}
+    for name in _REPORTED_PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def to_json(value: Any) -> Any:
+    """Turn numpy scalars and arrays into plain values; NaN and infinity become null, which JSON can hold."""
+    if isinstance(value, dict):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_json(item) for item in value]
+    if hasattr(value, "tolist"):
+        return to_json(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def run_program(program: str, inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
+    """Run a program and describe its outcome in the form of ``output.json``."""
+    output: dict[str, Any] = {"status": "failed", "reason": "", "error": None, "results": {}}
+    try:
+        module = importlib.import_module(f".programs.{program}", package=__package__)
+        output["results"] = module.run(inputs, stop)
+        reason = stop.reason() if output["results"].pop("stopped_early", False) else None
+        output["status"] = "stopped" if reason else "finished"
+        output["reason"] = reason or ""
+    except WorkerError as error:
+        traceback.print_exc()
+        output["error"] = {"type": error.kind, "message": str(error)}
+    except Exception as error:
+        traceback.print_exc()
+        kind = "out_of_memory" if "out of memory" in str(error).lower() else type(error).__name__
+        output["error"] = {"type": kind, "message": str(error) or type(error).__name__}
+    return output
+
+
+def main(arguments: list[str]) -> int:
+    """Entry point; returns the exit code of the process: 0 finished or stopped gracefully, 1 failed, 2 misuse."""
+    if len(arguments) != 2 or arguments[0] not in PROGRAMS:
+        print(f"usage: python -m mofmace_worker {{{','.join(PROGRAMS)}}} input.json", file=sys.stderr)
+        return 2
+    started = time.monotonic()
+    program, path = arguments
+    inputs = json.loads(Path(path).read_text(encoding="utf-8"))
+    stop = StopRequest(inputs.get("max_wall_seconds"))
+    stop.listen()
+    output = run_program(program, inputs, stop)
+    output |= {"versions": package_versions(), "wall_seconds": time.monotonic() - started}
+    Path("output.json").write_text(json.dumps(to_json(output), indent=1, allow_nan=False), encoding="utf-8")
+    return 0 if output["error"] is None else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

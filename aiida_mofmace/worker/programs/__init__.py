@@ -1,0 +1,1 @@
+"""One module a program, each with ``run(inputs, stop) -> results``."""
