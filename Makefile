@@ -1,0 +1,34 @@
+# make demo: set-up and the main job.  make test: set-up and the tests.
+SHELL := /bin/sh
+PYTEST ?= .venv/bin/python -m pytest
+
+# The project keeps its AiiDA configuration to itself unless the user names another place.
+export AIIDA_PATH ?= $(CURDIR)/.aiida
+
+.PHONY: demo test test-all install setup docs lint clean
+
+demo: setup
+	.venv/bin/verdi -p mofmace run examples/mil120_fast.py
+
+test: install
+	$(PYTEST) -m "not slow"
+
+test-all: install
+	$(PYTEST)
+
+install:
+	@scripts/install.sh
+
+setup: install
+	@.venv/bin/mofmace setup
+
+docs: install
+	.venv/bin/sphinx-build -W -b html docs docs/_build/html
+
+lint: install
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+clean:
+	rm -rf docs/_build .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,143 @@
+"""``mofmace setup``: a profile, this machine as a computer and the codes, each made once and then left alone."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from aiida import orm
+
+__all__ = ["setup"]
+
+PROFILE_NAME = "mofmace"
+COMPUTER_LABEL = "localhost"
+CP2K_NAMES = ("cp2k.psmp", "cp2k.ssmp", "cp2k")
+
+
+def ensure_profile(name: str) -> bool:
+    """Load the profile of this name and make it where there is none; a default profile of the user's stays the default.
+
+    :return: whether it was made
+    """
+    from aiida.manage.configuration import create_profile, get_config, load_profile
+    from aiida.plugins import BrokerFactory
+
+    config = get_config(create=True)
+    if name in config.profile_names:
+        load_profile(name, allow_switch=True)
+        return False
+    create_profile(
+        config,
+        name=name,
+        email="aiida@localhost",
+        storage_backend="core.sqlite_dos",
+        storage_config={},
+        broker_backend="core.zeromq",
+        broker_config=BrokerFactory("core.zeromq").get_default_config(),
+    )
+    config.set_option("runner.poll.interval", 1, scope=name)
+    # An unchanged job is not run a second time: labels and models are reused across runs.
+    config.set_option("caching.enabled_for", ["aiida.calculations:mofmace.*"], scope=name)
+    if config.default_profile_name is None:
+        config.set_default_profile(name)
+    config.store()
+    load_profile(name, allow_switch=True)
+    return True
+
+
+def ensure_computer() -> tuple[orm.Computer, bool]:
+    """Return this machine as a computer, made and configured where it is not there.
+
+    :return: the computer, and whether it was made
+    """
+    from aiida import orm
+    from aiida.common.exceptions import NotExistent
+    from aiida.manage.configuration import get_config
+
+    try:
+        return orm.load_computer(COMPUTER_LABEL), False
+    except NotExistent:
+        pass
+    computer = orm.Computer(
+        label=COMPUTER_LABEL,
+        hostname="localhost",
+        description="This machine, jobs run directly",
+        transport_type="core.local",
+        scheduler_type="core.direct",
+        workdir=str(Path(get_config().dirpath) / "jobs"),
+    ).store()
+    computer.set_default_mpiprocs_per_machine(1)
+    computer.set_minimum_job_poll_interval(1)
+    computer.configure(safe_interval=0, use_login_shell=False)
+    return computer, True
+
+
+def ensure_code(label: str, plugin: str, executable: str, prepend: str = "") -> tuple[orm.InstalledCode, bool]:
+    """Return a code on this machine; one whose executable is another now is hidden and made anew under the label.
+
+    :return: the code, and whether it was made
+    """
+    from aiida import orm
+
+    computer, _ = ensure_computer()
+    query = orm.QueryBuilder().append(orm.Computer, filters={"id": computer.pk}, tag="computer")
+    query.append(orm.InstalledCode, filters={"label": label}, with_computer="computer")
+    for code in query.all(flat=True):
+        if str(code.filepath_executable) == executable:
+            return code, False
+        code.label = f"{label}-{code.pk}"
+        code.is_hidden = True
+    code = orm.InstalledCode(
+        label=label,
+        computer=computer,
+        filepath_executable=executable,
+        default_calc_job_plugin=plugin,
+        prepend_text=prepend,
+        with_mpi=False,
+    )
+    return code.store(), True
+
+
+def find_cp2k(path: str | None) -> str | None:
+    """Return the absolute path of CP2K: the one given, else the first of its usual names on the PATH, else None."""
+    candidates = (path,) if path else CP2K_NAMES
+    for candidate in candidates:
+        found = shutil.which(candidate)
+        if found:
+            return str(Path(found).absolute())
+    return None
+
+
+@click.command()
+@click.option("-p", "--profile", default=PROFILE_NAME, show_default=True, help="Name of the AiiDA profile.")
+@click.option("--cp2k", default=None, help="CP2K executable. Default: the first of cp2k.psmp, cp2k.ssmp, cp2k found.")
+@click.option("--python", default=sys.executable, help="Python that has mace-torch, dscribe and scikit-learn.")
+def setup(profile: str, cp2k: str | None, python: str) -> None:
+    """Make a profile, this machine as a computer and the codes; what is there already is left as it is.
+
+    No service is needed: the profile uses SQLite and the ZeroMQ broker. Set AIIDA_PATH to keep it away from an AiiDA
+    configuration that you have already.
+    """
+    made = ensure_profile(profile)
+    _say("profile", profile, made)
+    computer, made = ensure_computer()
+    _say("computer", computer.label, made)
+    worker, made = ensure_code("worker", "mofmace.mace_md", str(Path(python).absolute()))
+    _say("code", f"{worker.full_label} ({worker.filepath_executable})", made)
+    executable = find_cp2k(cp2k)
+    if cp2k and executable is None:
+        raise click.ClickException(f"no executable {cp2k!r}")
+    if executable is None:
+        click.echo("CP2K     not found: labels will come from tblite (GFN1-xTB); see the README for how to install CP2K")
+        return
+    code, made = ensure_code("cp2k", "cp2k", executable)
+    _say("code", f"{code.full_label} ({code.filepath_executable})", made)
+
+
+def _say(kind: str, name: str, made: bool) -> None:
+    click.echo(f"{kind:8} {name}: {'made' if made else 'there already'}")
