@@ -1,0 +1,127 @@
+"""A rolling window of sub-processes: never more than so many at once, and a free slot is filled at once.
+
+AiiDA's own waiting is for all sub-processes of a step together, and a local scheduler starts whatever it is given. A
+work chain with many sub-processes derives from :class:`RollingWindow` and writes its loop as::
+
+    spec.outline(
+        cls.setup,                                   # self.open_window(keys, max_concurrent)
+        while_(cls.should_run_labels)(cls.run_labels),  # self.window_is_open / self.advance_window(self.submit_label)
+        cls.inspect_labels,                          # self.window_results()
+    )
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+from aiida.common import AttributeDict
+from aiida.common.links import LinkType
+from aiida.engine import ToContext, WorkChain
+from aiida.engine.processes.workchains.awaitable import Awaitable
+from aiida.orm import ProcessNode, load_node
+from plumpy.process_states import ProcessState
+
+__all__ = ["RollingWindow"]
+
+_WAITING = "window_waiting"
+
+
+class RollingWindow(WorkChain):
+    """A work chain that resumes as soon as any of its running sub-processes ends, not only when all have.
+
+    What runs and what has ended stands in the context by PK and is read from the database at every step, so a work
+    chain that a daemon takes up again after a crash goes on where it was. Each key is also the ``call_link_label`` that
+    the submitted process must carry: a sub-process that was submitted just before a crash is found by it and not
+    submitted twice.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._subscribed: set[int] = set()
+
+    def load_instance_state(self, saved_state: Any, load_context: Any) -> None:
+        """Restore from a checkpoint; nobody listens to the sub-processes yet in this interpreter."""
+        self._subscribed = set()
+        super().load_instance_state(saved_state, load_context)  # type: ignore[no-untyped-call]
+
+    def open_window(self, keys: Iterable[str], max_concurrent: int) -> None:
+        """Start a new window; a former one is forgotten.
+
+        :param keys: one unique key per sub-process, in order of submission
+        :param max_concurrent: the most sub-processes that may be running at once, at least 1
+        """
+        size = max(1, int(max_concurrent))
+        self.ctx.window = {"queue": list(keys), "running": {}, "finished": {}, "size": size}
+
+    def enqueue(self, key: str) -> None:
+        """Put one more key at the end of the queue."""
+        self.ctx.window["queue"].append(key)
+
+    def close_window(self) -> None:
+        """Submit nothing more; what is running is still waited for."""
+        self.ctx.window["queue"].clear()
+
+    def window_is_open(self) -> bool:
+        """Whether anything is still to be submitted or waited for."""
+        return bool(self.ctx.window["queue"] or self.ctx.window["running"])
+
+    def advance_window(
+        self, submit: Callable[[str], ProcessNode], on_finished: Callable[[str, ProcessNode], None] | None = None
+    ) -> dict[str, Any]:
+        """Take in what has ended, fill the free slots and return what to wait for: the last act of a step.
+
+        :param submit: submits the sub-process of a key, with the key as its ``call_link_label``
+        :param on_finished: is told key and node of each sub-process that has ended; may call :meth:`enqueue`
+        """
+        window = self.ctx.window
+        for key, pk in list(window["running"].items()):
+            node = cast(ProcessNode, load_node(pk))
+            if node.is_terminated:
+                window["finished"][key] = window["running"].pop(key)
+                self.ctx.get(_WAITING, {}).pop(key, None)
+                if on_finished is not None:
+                    on_finished(key, node)
+        while window["queue"] and len(window["running"]) < window["size"]:
+            key = window["queue"][0]
+            node = self._find_orphan(key) or submit(key)
+            window["running"][key] = node.pk
+            window["queue"].pop(0)
+        self.ctx[_WAITING] = AttributeDict()
+        return ToContext(**{f"{_WAITING}.{key}": load_node(pk) for key, pk in window["running"].items()})
+
+    def window_results(self) -> dict[str, ProcessNode]:
+        """Nodes of the sub-processes that have ended, by key in alphabetical order."""
+        finished = self.ctx.window["finished"]
+        return {key: cast(ProcessNode, load_node(finished[key])) for key in sorted(finished)}
+
+    def _find_orphan(self, key: str) -> ProcessNode | None:
+        """Return a sub-process with this label that a crash between submission and checkpoint left unrecorded."""
+        link_types = (LinkType.CALL_CALC, LinkType.CALL_WORK)
+        known = {*self.ctx.window["running"].values(), *self.ctx.window["finished"].values()}
+        called = self.node.base.links.get_outgoing(link_type=link_types, link_label_filter=key).all_nodes()
+        for node in called:
+            if isinstance(node, ProcessNode) and node.pk not in known and node.process_state != ProcessState.CREATED:
+                return node
+        return None
+
+    def _action_awaitables(self) -> None:
+        """Listen to the sub-processes that nobody listens to yet, and answer those that ended in the meantime."""
+        waiting = list(self._awaitables)
+        self._awaitables = [awaitable for awaitable in waiting if awaitable.pk not in self._subscribed]
+        self._subscribed.update(awaitable.pk for awaitable in self._awaitables)
+        super()._action_awaitables()
+        known = [awaitable for awaitable in waiting if awaitable not in self._awaitables]
+        self._awaitables = waiting
+        for awaitable in known:
+            if load_node(awaitable.pk).is_terminated:
+                self.call_soon(self._on_awaitable_finished, awaitable)
+
+    def _on_awaitable_finished(self, awaitable: Awaitable) -> None:
+        """Resume at the first sub-process that ends; an answer that came twice or during a step is of no account."""
+        waiting = [known for known in self._awaitables if known.pk == awaitable.pk]
+        if not waiting:
+            return
+        super()._on_awaitable_finished(waiting[0])
+        if self.state == ProcessState.WAITING and awaitable.key.startswith(_WAITING):
+            self.resume()
