@@ -1,6 +1,6 @@
 # make demo: set-up and the main job.  make test: set-up and the tests.
 SHELL := /bin/sh
-PYTEST ?= .venv/bin/python -m pytest
+PYTEST ?= .venv/bin/python -m pytest -n 2 --dist loadfile
 
 # The project keeps its AiiDA configuration to itself unless the user names another place.
 export AIIDA_PATH ?= $(CURDIR)/.aiida
