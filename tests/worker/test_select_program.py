@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase.io import write
+
+from aiida_mofmace.worker.errors import WorkerError
+from aiida_mofmace.worker.kernels.frames import Frames
+from aiida_mofmace.worker.programs import select
+from aiida_mofmace.worker.stopping import StopRequest
+
+from .selection_fixtures import run_worker, trajectory
+
+PARAMETERS: dict[str, Any] = {
+    "soap": {"r_cut": 4.0, "n_max": 3, "l_max": 2, "sigma": 1.0, "average": "inner"},
+    "environments": "all",
+    "n_select": 6,
+    "method": "kmeans",
+    "quotas": None,
+    "pca_components": 10,
+    "minimum_distance": 0.5,
+    "duplicate_tolerance": 1e-5,
+    "tsne": {"perplexity": 30, "max_points": 40},
+    "coverage_cells": 6,
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    near, far = trajectory(0, 30, "md_300K_1CO2"), trajectory(1, 20, "md_500K_1CO2", shift=0.5)
+    crashed = trajectory(2, 1, "md_300K_1CO2")
+    crashed.positions[1] = crashed.positions[0] + 0.1
+    Frames.concatenate([near, crashed, near.select([4, 7])]).save("a.npz")
+    far.save("b.npz")
+    held = [near.atoms(index) for index in range(5)]
+    write("dataset.extxyz", held, format="extxyz")
+    return tmp_path
+
+
+def select_with(dataset: str | None = None, **changes: Any) -> dict[str, Any]:
+    inputs = {
+        "seed": 7,
+        "files": {"frames": ["a.npz", "b.npz"], "dataset": dataset},
+        "parameters": PARAMETERS | changes,
+    }
+    return select.run(inputs, StopRequest())
+
+
+def test_selected_frames_are_what_the_results_say(folder: Path) -> None:
+    results = select_with()
+    assert results["pool"] == 53
+    assert results["refused"] == {"duplicates": 2, "too_close": 1}
+    assert results["explained_variance"] > 0.95
+    chosen, sources = Frames.load("selected.npz"), [Frames.load("a.npz"), Frames.load("b.npz")]
+    assert len(chosen) == len(results["selected"]) == 6
+    for position, entry in enumerate(results["selected"]):
+        source = sources[entry["file"]].select([entry["index"]])
+        assert np.array_equal(chosen.select([position]).positions, source.positions)
+        assert (entry["group"], entry["loading"], entry["framework_atoms"]) == (source.groups[0], 1, 3)
+    with np.load("map.npz") as archive:
+        assert archive["xy"].shape == (40, 2)
+        assert np.count_nonzero(archive["kind"] == 2) == 6
+
+
+def test_kmeans_covers_more_cells_than_random_picks(folder: Path) -> None:
+    figures = select_with(n_select=8, coverage_cells=8)["coverage"]
+    assert figures["cells"] == 8
+    assert figures["selected_cells"] > figures["random_cells_mean"]
+    assert figures["covering_radius"] < figures["random_covering_radius"]
+
+
+@pytest.mark.parametrize("method", ["kmeans", "fps"])
+def test_quotas_are_met_and_shortfalls_told(folder: Path, method: str) -> None:
+    results = select_with(method=method, n_select=10, quotas={"md_500K_*": 4, "gcmc_*": 2})
+    groups = [entry["group"] for entry in results["selected"]]
+    assert groups[:4] == ["md_500K_1CO2"] * 4
+    assert len(groups) == 10
+    assert results["quota_shortfalls"] == {"gcmc_*": 2}
+    origins = {(entry["file"], entry["index"]) for entry in results["selected"]}
+    assert len(origins) == 10
+
+
+def test_farthest_points_keep_away_from_the_dataset(folder: Path) -> None:
+    free = select_with(method="fps", n_select=3)
+    results = select_with("dataset.extxyz", method="fps", n_select=3)
+    assert results["refused"]["duplicates"] == 5 + 2  # the dataset's own frames, and the copies of frames 4 and 7
+    assert all(entry["file"] == 1 or entry["index"] > 4 for entry in results["selected"])
+    assert results["selected"][0]["file"] == 1, "the other trajectory is the farthest from the dataset"
+    assert free["selected"] != results["selected"]
+    with np.load("map.npz") as archive:
+        assert np.count_nonzero(archive["kind"] == 1) > 0
+
+
+def test_a_small_pool_is_taken_whole(folder: Path) -> None:
+    results = select_with(n_select=500, coverage_cells=500)
+    assert results["took_all"]
+    assert len(results["selected"]) == 50
+    assert results["coverage"]["selected_cells"] == 50
+
+
+def test_result_does_not_depend_on_the_number_of_threads(folder: Path) -> None:
+    digests = set()
+    for threads in (1, 2):
+        code, output = run_worker(
+            folder,
+            "select",
+            threads=threads,
+            files={"frames": ["a.npz", "b.npz"], "dataset": "dataset.extxyz"},
+            parameters=PARAMETERS,
+        )
+        assert code == 0, output["stderr"]
+        arrays = np.load(folder / "map.npz")
+        digests.add((str(output["results"]), hashlib.sha256(arrays["xy"].tobytes()).hexdigest()))
+    assert len(digests) == 1
+
+
+def test_another_seed_gives_other_kmeans_picks(folder: Path) -> None:
+    first = select_with()
+    inputs = {"seed": 8, "files": {"frames": ["a.npz", "b.npz"], "dataset": None}, "parameters": PARAMETERS}
+    second = select.run(inputs, StopRequest())
+    assert select_with() == first
+    assert second["selected"] != first["selected"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "random"}, "fps"),
+        ({"quotas": {"*": 99}}, "quotas"),
+        ({"minimum_distance": 5.0}, "nearer than"),
+        ({"environments": "gas"}, "framework"),
+        ({"n_selct": 3}, "n_selct"),
+        ({"n_select": 0}, "n_select"),
+    ],
+)
+def test_bad_input_is_refused(folder: Path, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(WorkerError, match=message) as error:
+        select_with(**change)
+    assert error.value.kind == "bad_input"
+
+
+def test_a_pool_that_repeats_the_dataset_is_refused(folder: Path) -> None:
+    write("dataset.extxyz", [frame.atoms(i) for frame in [Frames.load("a.npz")] for i in range(5)], format="extxyz")
+    trajectory(0, 5, "md").save("a.npz")
+    inputs = {"seed": 7, "files": {"frames": ["a.npz"], "dataset": "dataset.extxyz"}, "parameters": PARAMETERS}
+    with pytest.raises(WorkerError, match="differs from the dataset"):
+        select.run(inputs, StopRequest())
+
+
+def test_a_stop_request_ends_the_program(folder: Path) -> None:
+    inputs = {"seed": 7, "files": {"frames": ["a.npz"], "dataset": None}, "parameters": PARAMETERS}
+    assert select.run(inputs, StopRequest(max_wall_seconds=0.0)) == {"stopped_early": True}
+    assert not Path("selected.npz").exists()
