@@ -1,1 +1,1 @@
-
+"""Data nodes: what is worth a node of its own."""

@@ -1,0 +1,158 @@
+"""One DFT label as a node: energy, forces and stress of one structure at one level of theory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+from aiida import orm
+from aiida.common.exceptions import ValidationError
+from ase.formula import Formula
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["LEVEL_KEYS", "DftLabelData"]
+
+LEVEL_KEYS = ("name", "hash", "program")
+
+
+class DftLabelData(orm.ArrayData):
+    """Energy, forces and stress of one structure.
+
+    Energy, convergence, level of theory, formula and the greatest force are attributes, so that ``QueryBuilder`` can
+    filter them; forces and stress are arrays.
+
+    :param energy: total energy in eV
+    :param forces: forces in eV/Å, shape (n, 3)
+    :param level_of_theory: name, program and hash of the settings that change energies
+    :param symbols: chemical symbols of the atoms in the order of the forces, length n
+    :param stress: stress in eV/Å³ with ASE's sign, shape (3, 3); None where the program gives none
+    :param converged: whether the self-consistent field converged
+    :param program_version: version of the program that made the label
+    :param warnings: what the program warned of
+    :param flags: marks for later filters, e.g. how the label was rescued
+    :raises ValueError: if a shape is wrong, a number is not finite, or the level of theory is incomplete
+    """
+
+    def __init__(
+        self,
+        *,
+        energy: float,
+        forces: ArrayLike,
+        level_of_theory: Mapping[str, Any],
+        symbols: Sequence[str],
+        stress: ArrayLike | None = None,
+        converged: bool = True,
+        program_version: str | None = None,
+        warnings: Sequence[str] = (),
+        flags: Sequence[str] = (),
+        **kwargs: Any,
+    ):
+        force_array = _finite("forces", forces, (len(symbols), 3))
+        arrays = {"forces": force_array}
+        if stress is not None:
+            arrays["stress"] = _finite("stress", stress, (3, 3))
+        missing = [key for key in LEVEL_KEYS if not level_of_theory.get(key)]
+        if missing:
+            raise ValueError(f"the level of theory lacks {', '.join(missing)}; give LevelOfTheory.load(name).summary")
+        super().__init__(arrays, **kwargs)
+        self.base.attributes.set_many(
+            {
+                "energy": float(_finite("energy", energy, ())),
+                "converged": bool(converged),
+                "level_of_theory": {key: str(level_of_theory[key]) for key in LEVEL_KEYS},
+                "formula": Formula.from_list(symbols).format("hill"),
+                "symbols": [str(symbol) for symbol in symbols],
+                "n_atoms": len(symbols),
+                "max_force": float(np.linalg.norm(force_array, axis=1).max()),
+                "program_version": program_version,
+                "warnings": [str(warning) for warning in warnings],
+                "flags": [str(flag) for flag in flags],
+            }
+        )
+
+    def _validate(self) -> bool:
+        super()._validate()
+        if "energy" not in self.base.attributes or "forces" not in self.get_arraynames():
+            raise ValidationError(
+                "a label needs an energy and forces: make it with DftLabelData(energy=..., forces=...)"
+            )
+        return True
+
+    def _get(self, key: str) -> Any:
+        return self.base.attributes.get(key)
+
+    @property
+    def energy(self) -> float:
+        """Total energy in eV."""
+        return float(self._get("energy"))
+
+    @property
+    def forces(self) -> NDArray[np.float64]:
+        """Forces in eV/Å, shape (n, 3)."""
+        return np.asarray(self.get_array("forces"), dtype=np.float64)
+
+    @property
+    def stress(self) -> NDArray[np.float64] | None:
+        """Stress in eV/Å³ with ASE's sign, shape (3, 3); None where the program gave none."""
+        if "stress" not in self.get_arraynames():
+            return None
+        return np.asarray(self.get_array("stress"), dtype=np.float64)
+
+    @property
+    def converged(self) -> bool:
+        """Whether the self-consistent field converged."""
+        return bool(self._get("converged"))
+
+    @property
+    def level_of_theory(self) -> dict[str, str]:
+        """Name, program and hash of the level of theory."""
+        return dict(self._get("level_of_theory"))
+
+    @property
+    def symbols(self) -> list[str]:
+        """Chemical symbols of the atoms, in the order of the forces."""
+        return list(self._get("symbols"))
+
+    @property
+    def formula(self) -> str:
+        """Chemical formula in Hill's order."""
+        return str(self._get("formula"))
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms."""
+        return int(self._get("n_atoms"))
+
+    @property
+    def max_force(self) -> float:
+        """Greatest force on an atom in eV/Å."""
+        return float(self._get("max_force"))
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the program warned of."""
+        return list(self._get("warnings"))
+
+    @property
+    def flags(self) -> list[str]:
+        """Marks for later filters."""
+        return list(self._get("flags"))
+
+    @property
+    def structure(self) -> orm.StructureData | None:
+        """The structure this label belongs to: the input of the job that made it; None if no job did."""
+        creator = self.creator
+        if creator is None or "structure" not in creator.inputs:
+            return None
+        return cast(orm.StructureData, creator.inputs.structure)
+
+
+def _finite(name: str, values: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return values as an array of float64 after a check of shape and finiteness."""
+    array = np.array(values, dtype=np.float64)
+    if array.shape != shape or array.size == 0:
+        raise ValueError(f"{name} must have the shape {shape}, not {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} hold a value that is not a number; leave this label out")
+    return array
