@@ -1,0 +1,118 @@
+"""Gas molecules: geometry, mass and critical constants, from the mappings in ``protocols/gases/*.yaml``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ase.data import atomic_masses, atomic_numbers
+from numpy.typing import NDArray
+
+from ..errors import WorkerError
+
+__all__ = ["Gas"]
+
+_KEYS = {
+    "name",
+    "symbols",
+    "positions",
+    "linear",
+    "critical_temperature",
+    "critical_pressure",
+    "acentric_factor",
+    "source",
+}
+_CLOSEST_ATOMS = 0.4  # Å; below any bond there is, so it can only be a mistake in the file
+_LINEAR_TOLERANCE = 1e-3  # largest ratio of the smallest to the largest moment of inertia of a linear molecule
+
+
+@dataclass(frozen=True, eq=False)
+class Gas:
+    """One kind of gas molecule.
+
+    :param name: what the molecule is called in files and process labels, e.g. CO2
+    :param numbers: atomic numbers, shape (n,)
+    :param positions: equilibrium positions relative to the centre of mass in Å, shape (n, 3)
+    :param linear: whether all atoms lie on one line
+    :param critical_temperature: in K
+    :param critical_pressure: in Pa
+    :param acentric_factor: Pitzer's acentric factor
+    :param source: where geometry and constants come from
+    """
+
+    name: str
+    numbers: NDArray[np.int64]
+    positions: NDArray[np.float64]
+    linear: bool
+    critical_temperature: float
+    critical_pressure: float
+    acentric_factor: float
+    source: str
+
+    @classmethod
+    def from_dict(cls, description: Mapping[str, Any]) -> Gas:
+        """Build a gas from its description, refusing one that cannot be right.
+
+        :param description: mapping with the keys name, symbols, positions (Å), linear, critical_temperature (K),
+            critical_pressure (Pa), acentric_factor and source
+        :raises WorkerError: kind bad_input, if a key is missing or unknown or a value is impossible
+        """
+        missing, unknown = _KEYS - set(description), set(description) - _KEYS
+        if missing or unknown:
+            raise WorkerError(
+                "bad_input", f"gas description: missing keys {sorted(missing)}, unknown {sorted(unknown)}"
+            )
+        name, symbols = str(description["name"]), list(description["symbols"])
+        strangers = [symbol for symbol in symbols if symbol not in atomic_numbers]
+        if strangers or not symbols:
+            raise WorkerError("bad_input", f"gas {name}: symbols must be chemical elements, got {symbols}")
+        positions = np.array(description["positions"], dtype=np.float64)
+        if positions.shape != (len(symbols), 3):
+            raise WorkerError("bad_input", f"gas {name}: {len(symbols)} positions of 3 numbers expected")
+        numbers = np.array([atomic_numbers[symbol] for symbol in symbols], dtype=np.int64)
+        masses = atomic_masses[numbers]
+        gas = cls(
+            name=name,
+            numbers=numbers,
+            positions=positions - masses @ positions / masses.sum(),
+            linear=bool(description["linear"]),
+            critical_temperature=float(description["critical_temperature"]),
+            critical_pressure=float(description["critical_pressure"]),
+            acentric_factor=float(description["acentric_factor"]),
+            source=str(description["source"]),
+        )
+        gas._check()
+        return gas
+
+    def _check(self) -> None:
+        if min(self.critical_temperature, self.critical_pressure) <= 0:
+            raise WorkerError("bad_input", f"gas {self.name}: critical temperature and pressure must be positive")
+        distances = np.linalg.norm(self.positions[:, None] - self.positions, axis=-1)
+        if np.any(distances[np.triu_indices(len(self), k=1)] < _CLOSEST_ATOMS):
+            raise WorkerError("bad_input", f"gas {self.name}: two atoms are closer than {_CLOSEST_ATOMS} Å")
+        moments = self.moments_of_inertia
+        is_linear = bool(moments[0] <= _LINEAR_TOLERANCE * moments[2])
+        if len(self) > 1 and is_linear != self.linear:
+            raise WorkerError("bad_input", f"gas {self.name}: linear is {self.linear}, the positions say {is_linear}")
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @property
+    def masses(self) -> NDArray[np.float64]:
+        """Atomic masses in amu, shape (n,)."""
+        return np.asarray(atomic_masses[self.numbers], dtype=np.float64)
+
+    @property
+    def mass(self) -> float:
+        """Mass of the molecule in amu."""
+        return float(self.masses.sum())
+
+    @property
+    def moments_of_inertia(self) -> NDArray[np.float64]:
+        """Principal moments of inertia in amu Å², ascending, shape (3,)."""
+        squares = np.einsum("ij,ij->i", self.positions, self.positions)
+        tensor = (self.masses * squares).sum() * np.eye(3) - (self.positions.T * self.masses) @ self.positions
+        return np.clip(np.linalg.eigvalsh(tensor), 0.0, None)

@@ -1,0 +1,188 @@
+"""Chemical potentials, fugacities, heats of adsorption and units of loading. Light: numpy and ase.units only."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from ase import units
+from numpy.typing import NDArray
+
+from .gases import Gas
+from .statistics import statistical_inefficiency
+
+__all__ = [
+    "chemical_potential",
+    "cm3_stp_per_gram",
+    "de_broglie_wavelength",
+    "fugacity",
+    "fugacity_coefficient",
+    "heat_of_adsorption",
+    "ideal_gas_number",
+    "isosteric_heat",
+    "kilojoule_per_mole",
+    "mole_per_kilogram",
+]
+
+_PLANCK = units._hplanck * units.J * units.s  # eV times the ASE unit of time
+_STANDARD_TEMPERATURE = 273.15  # K
+_STANDARD_PRESSURE = 101325.0  # Pa
+_FEWEST_BLOCKS, _MOST_BLOCKS = 5, 20
+
+
+def de_broglie_wavelength(mass: float, temperature: float) -> float:
+    """Thermal wavelength Λ = h / sqrt(2π m kT), equation 4 of the paper.
+
+    :param mass: mass of the molecule in amu
+    :param temperature: in K
+    :return: wavelength in Å
+    """
+    return float(_PLANCK / math.sqrt(2.0 * math.pi * mass * units.kB * temperature))
+
+
+def chemical_potential(temperature: float, fugacity: float, mass: float) -> float:
+    """Chemical potential of the translation of an ideal gas, μ = kT ln(φ P Λ³ / kT), equation 3 of the paper.
+
+    :param temperature: in K
+    :param fugacity: φ P in Pa
+    :param mass: mass of the molecule in amu
+    :return: chemical potential in eV
+    """
+    thermal = units.kB * temperature
+    wavelength = de_broglie_wavelength(mass, temperature)
+    return float(thermal * math.log(fugacity * units.Pascal * wavelength**3 / thermal))
+
+
+def ideal_gas_number(fugacity: float, volume: float, temperature: float) -> float:
+    """Mean number of ideal-gas molecules in a volume, β f V.
+
+    :param fugacity: in Pa
+    :param volume: in Å³
+    :param temperature: in K
+    """
+    return float(fugacity * units.Pascal * volume / (units.kB * temperature))
+
+
+def fugacity_coefficient(pressure: float, temperature: float, gas: Gas) -> float:
+    """Fugacity coefficient φ of the pure gas from the Peng-Robinson equation of state.
+
+    Where the cubic has three roots, the phase of lowest fugacity is taken (Peng and Robinson, Ind. Eng. Chem. Fundam.
+    15, 59 (1976)).
+
+    :param pressure: in Pa
+    :param temperature: in K
+    :param gas: the molecule with its critical constants
+    """
+    reduced = temperature / gas.critical_temperature
+    kappa = 0.37464 + 1.54226 * gas.acentric_factor - 0.26992 * gas.acentric_factor**2
+    attraction = (1.0 + kappa * (1.0 - math.sqrt(reduced))) ** 2
+    a = 0.45724 * attraction * pressure / gas.critical_pressure / reduced**2
+    b = 0.07780 * pressure / gas.critical_pressure / reduced
+    roots = np.roots([1.0, b - 1.0, a - 2.0 * b - 3.0 * b**2, b**3 + b**2 - a * b])
+    factors = roots.real[(np.abs(roots.imag) < 1e-10) & (roots.real > b)]
+    root2 = math.sqrt(2.0)
+    logarithms = (factors + (1.0 + root2) * b) / (factors + (1.0 - root2) * b)
+    logs = factors - 1.0 - np.log(factors - b) - a / (2.0 * root2 * b) * np.log(logarithms)
+    return float(np.exp(logs.min()))
+
+
+def fugacity(pressure: float, temperature: float, gas: Gas, equation: str = "peng_robinson") -> float:
+    """Fugacity of the pure gas.
+
+    :param pressure: in Pa
+    :param temperature: in K
+    :param gas: the molecule with its critical constants
+    :param equation: "peng_robinson", or "ideal" for f = P
+    :return: fugacity in Pa
+    :raises ValueError: for an unknown equation, or a pressure or temperature that is not positive
+    """
+    if pressure <= 0 or temperature <= 0:
+        raise ValueError(f"pressure and temperature must be positive, got {pressure} Pa and {temperature} K")
+    if equation == "ideal":
+        return pressure
+    if equation == "peng_robinson":
+        return pressure * fugacity_coefficient(pressure, temperature, gas)
+    raise ValueError(f"unknown equation of state {equation!r}: choose peng_robinson or ideal")
+
+
+def kilojoule_per_mole(energy: float) -> float:
+    """Convert eV per molecule to kJ/mol."""
+    return float(energy * units.mol / units.kJ)
+
+
+def mole_per_kilogram(molecules: float, framework_mass: float) -> float:
+    """Convert molecules per cell to mol per kg of framework.
+
+    :param molecules: molecules per cell
+    :param framework_mass: mass of the framework's atoms in the cell in amu
+    """
+    return 1000.0 * molecules / framework_mass
+
+
+def cm3_stp_per_gram(molecules: float, framework_mass: float) -> float:
+    """Convert molecules per cell to cm³ of ideal gas at 273.15 K and 101325 Pa per gram of framework.
+
+    :param molecules: molecules per cell
+    :param framework_mass: mass of the framework's atoms in the cell in amu
+    """
+    molar_volume = units._k * units._Nav * _STANDARD_TEMPERATURE / _STANDARD_PRESSURE * 1e6
+    return float(molar_volume * molecules / framework_mass)
+
+
+def heat_of_adsorption(
+    loaded: tuple[float, float],
+    framework: tuple[float, float],
+    gas: tuple[float, float],
+    temperature: float,
+    n_molecules: int = 1,
+) -> tuple[float, float]:
+    """Heat of adsorption per molecule, ΔH = [⟨E(MOF + n gas)⟩ - ⟨E(MOF)⟩]/n - ⟨E(gas)⟩ - RT, equation 2 of the paper.
+
+    The three mean potential energies come from independent runs, so their errors add in quadrature.
+
+    :param loaded: mean energy of the framework with its molecules and its standard error in eV
+    :param framework: mean energy of the empty framework and its standard error in eV
+    :param gas: mean energy of one isolated molecule and its standard error in eV
+    :param temperature: in K
+    :param n_molecules: molecules in the loaded framework
+    :return: ΔH (negative for binding) and its standard error in eV
+    """
+    value = (loaded[0] - framework[0]) / n_molecules - gas[0] - units.kB * temperature
+    error = math.sqrt((loaded[1] ** 2 + framework[1] ** 2) / n_molecules**2 + gas[1] ** 2)
+    return value, error
+
+
+def _fluctuation_slope(energies: NDArray[np.float64], loadings: NDArray[np.float64]) -> float:
+    """Covariance of energy and loading over the variance of the loading in eV; NaN for a constant loading."""
+    deviation = loadings - loadings.mean()
+    variance = float(deviation @ deviation)
+    return float(deviation @ (energies - energies.mean())) / variance if variance > 0 else float("nan")
+
+
+def isosteric_heat(
+    energies: NDArray[np.float64],
+    loadings: NDArray[np.float64],
+    temperature: float,
+    gas_energy: float,
+) -> tuple[float, float] | None:
+    """Isosteric heat from the fluctuations of a grand-canonical run.
+
+    q = kT + ⟨u_gas⟩ - [⟨U N⟩ - ⟨U⟩⟨N⟩] / [⟨N²⟩ - ⟨N⟩²] (Nicholson and Parsonage 1982), positive for binding. U is the
+    potential energy of the cell; ⟨u_gas⟩ takes the molecules' own energy out of it. The error is a jackknife over
+    blocks of at least one statistical inefficiency of the loading.
+
+    :param energies: potential energies in eV, equilibrated, shape (n,)
+    :param loadings: molecules in the cell at the same times, shape (n,)
+    :param temperature: in K
+    :param gas_energy: mean potential energy of one isolated molecule at this temperature in eV, same reference as U
+    :return: q and its standard error in eV; None if the loading fluctuates too little for an estimate
+    """
+    energies, loadings = np.asarray(energies, dtype=np.float64), np.asarray(loadings, dtype=np.float64)
+    n_blocks = min(_MOST_BLOCKS, int(len(loadings) / statistical_inefficiency(loadings))) if len(loadings) else 0
+    if n_blocks < _FEWEST_BLOCKS:
+        return None
+    value = units.kB * temperature + gas_energy - _fluctuation_slope(energies, loadings)
+    block = np.arange(len(loadings)) * n_blocks // len(loadings)
+    slopes = np.array([_fluctuation_slope(energies[block != i], loadings[block != i]) for i in range(n_blocks)])
+    error = float(np.sqrt((n_blocks - 1) * np.var(slopes)))
+    return (value, error) if np.isfinite(value) and np.isfinite(error) else None
