@@ -1,0 +1,246 @@
+"""Molecular dynamics of a framework with a fixed number of gas molecules, or of one molecule alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms, units
+from ase.calculators.calculator import Calculator, all_changes
+from ase.optimize import FIRE
+
+from ..errors import WorkerError
+from ..kernels.checkpoint import load_checkpoint, restore_generator, save_checkpoint
+from ..kernels.dynamics import (
+    MdState,
+    MomentumResampling,
+    NoseHooverChain,
+    Thermostat,
+    initial_state,
+    velocity_verlet_step,
+)
+from ..kernels.frames import Frames
+from ..kernels.gases import Gas
+from ..kernels.loading import place_molecules
+from ..kernels.model import MaceEvaluator, Potential
+from ..kernels.statistics import estimate_mean
+from ..stopping import StopRequest
+from .simulation import Clock, Guard, SimulationParameters, TimeSeries, open_model, read_structure
+
+__all__ = ["MdParameters", "run"]
+
+_CHECKPOINT = Path("checkpoint.npz")
+_RELAXATION_STEPS = 100
+_RELAXATION_FORCE = 0.5  # eV/Å; takes the worst contacts out, no more
+
+
+@dataclass(frozen=True, kw_only=True)
+class MdParameters(SimulationParameters):
+    """Parameters of a run; those of any dynamics in :class:`SimulationParameters`.
+
+    :param equilibration_steps: steps at the start of which no frames are kept and no means taken
+    :param max_temperature_factor: kinetic temperature over the wanted one above which the run has exploded
+    :param loading: gas molecules to put into the pores
+    :param gas: description of the molecule; None for an empty framework
+    :param insertion_minimum_distance: smallest distance in Å at which a molecule is put beside other atoms
+    :param gas_phase_box: edge in Å of the box of a molecule alone (no structure given)
+    :param relax_first: take the worst contacts out before the first step
+    """
+
+    equilibration_steps: int
+    max_temperature_factor: float
+    loading: int = 0
+    gas: Mapping[str, Any] | None = None
+    insertion_minimum_distance: float | None = None
+    gas_phase_box: float | None = None
+    relax_first: bool = False
+
+    def check(self) -> None:
+        """Refuse values that no simulation can have.
+
+        :raises WorkerError: kind bad_input
+        """
+        super().check()
+        self.require_positive("max_temperature_factor")
+        if self.loading > 0 and (self.gas is None or self.insertion_minimum_distance is None):
+            raise WorkerError("bad_input", "a loading needs gas and insertion_minimum_distance")
+        if not 0 <= self.equilibration_steps < self.steps:
+            raise WorkerError("bad_input", "equilibration_steps must be fewer than steps")
+
+
+class _PotentialCalculator(Calculator):  # type: ignore[misc]
+    """A potential as ASE's optimisers want it."""
+
+    implemented_properties = ("energy", "forces")
+
+    def __init__(self, potential: Potential):
+        super().__init__()
+        self._potential = potential
+
+    def calculate(self, atoms: Atoms = None, properties: Any = None, system_changes: Any = all_changes) -> None:
+        """Evaluate energy and forces."""
+        super().calculate(atoms, properties, system_changes)
+        evaluation = self._potential.evaluate([self.atoms])[0]
+        self.results = {"energy": evaluation.interaction_energy, "forces": evaluation.forces}
+
+
+class _Simulation:
+    """One run: state, random numbers and record."""
+
+    def __init__(self, parameters: MdParameters, files: Mapping[str, Any], seed: int, potential: MaceEvaluator):
+        self.parameters, self.potential = parameters, potential
+        self.is_gas_phase = not files.get("structure")
+        self.observables = TimeSeries("step", "potential_energy", "kinetic_temperature", "conserved_energy")
+        self.images: list[Atoms] = []
+        if files.get("checkpoint"):
+            self.state, self.rng = self._restore(Path(files["checkpoint"]))
+        else:
+            self.rng = np.random.default_rng(seed)
+            self.state = self._start(files)
+        self.thermostat = self._thermostat()
+
+    def _start(self, files: Mapping[str, Any]) -> MdState:
+        p = self.parameters
+        gas = None if p.gas is None else Gas.from_dict(p.gas)
+        if self.is_gas_phase:
+            atoms = _lone_molecule(gas, p.gas_phase_box, self.potential.r_max)
+        else:
+            atoms = read_structure(files["structure"])
+        framework_atoms = 0 if self.is_gas_phase else len(atoms)
+        if p.loading and gas is not None and p.insertion_minimum_distance is not None:
+            atoms = place_molecules(atoms, gas, p.loading, p.insertion_minimum_distance, self.rng)
+        self.potential.require_elements(atoms.numbers)
+        if p.relax_first:
+            atoms.calc = _PotentialCalculator(self.potential)
+            FIRE(atoms, logfile=None).run(fmax=_RELAXATION_FORCE, steps=_RELAXATION_STEPS)
+        return initial_state(atoms, self.potential, p.temperature, self.rng, framework_atoms)
+
+    def _restore(self, path: Path) -> tuple[MdState, np.random.Generator]:
+        arrays, values = load_checkpoint(path)
+        if values.get("program") != "md":
+            raise WorkerError("bad_input", f"{path.name} is a checkpoint of another program")
+        self.observables.restore(arrays, "observable_")
+        return MdState.from_arrays(arrays), restore_generator(values["rng"])
+
+    def _thermostat(self) -> Thermostat:
+        p = self.parameters
+        if self.is_gas_phase:
+            interval = max(1, round(p.thermostat_time_fs / p.timestep_fs))
+            return MomentumResampling(p.temperature, interval, self.rng)
+        return NoseHooverChain(p.temperature, p.thermostat_time_fs * units.fs)
+
+    @property
+    def loading(self) -> int:
+        """Gas molecules in the cell."""
+        return 1 if self.is_gas_phase else self.parameters.loading
+
+    def advance(self, stop: StopRequest) -> tuple[dict[str, Any] | None, bool, float]:
+        """Go on to the last step.
+
+        :return: what exploded or None; whether a stop was asked for; steps per second
+        """
+        p, state = self.parameters, self.state
+        guard = Guard(p.temperature, p.max_temperature_factor, p.minimum_distance)
+        clock = Clock(p.checkpoint_seconds, state.step)
+        explosion, stopped = None, False
+        while state.step < p.steps and not stopped:
+            velocity_verlet_step(state, self.potential, self.thermostat, p.timestep_fs * units.fs)
+            is_recorded = state.step % p.stride == 0
+            explosion = guard.check(state, thorough=is_recorded)
+            if explosion is not None:
+                break
+            if is_recorded:
+                self._record()
+            stopped = stop.reason() is not None and state.step < p.steps
+            if not stopped and clock.is_due():
+                self.save()
+        return explosion, stopped, clock.steps_per_second(state.step)
+
+    def _record(self) -> None:
+        state = self.state
+        total = state.energy + state.atomic_energy
+        conserved = total + state.kinetic_energy + self.thermostat.energy(state)
+        self.observables.append(
+            step=state.step,
+            potential_energy=total,
+            kinetic_temperature=state.temperature,
+            conserved_energy=conserved,
+        )
+        if state.step > self.parameters.equilibration_steps:
+            self.images.append(state.atoms(loading=self.loading, group=self.parameters.group))
+
+    def save(self, with_state: bool = True) -> None:
+        """Write frames and observables, then the checkpoint that follows them."""
+        Frames.from_atoms(self.images).save("frames.npz")
+        np.savez(Path("observables.npz"), allow_pickle=False, **self.observables.arrays())
+        if with_state:
+            arrays = self.state.to_arrays() | self.observables.arrays("observable_")
+            save_checkpoint(_CHECKPOINT, arrays, {"program": "md", "rng": self.rng.bit_generator.state})
+
+    def averages(self) -> dict[str, Any]:
+        """Means over all that was recorded after the equilibration, earlier parts of the run included."""
+        arrays = self.observables.arrays()
+        kept = arrays["step"] > self.parameters.equilibration_steps
+        if not np.any(kept):
+            names = ("mean_energy", "mean_energy_error", "correlation_steps", "mean_temperature")
+            return dict.fromkeys(names) | {"too_short": True}
+        energy = estimate_mean(arrays["potential_energy"][kept])
+        return {
+            "mean_energy": energy.mean,
+            "mean_energy_error": energy.error,
+            "correlation_steps": energy.statistical_inefficiency * self.parameters.stride,
+            "too_short": energy.too_short,
+            "mean_temperature": float(arrays["kinetic_temperature"][kept].mean()),
+        }
+
+
+def _lone_molecule(gas: Gas | None, box: float | None, r_max: float) -> Atoms:
+    """One molecule in the middle of a box so large that it does not see its images."""
+    if gas is None or box is None:
+        raise WorkerError("bad_input", "a run without a structure needs gas and gas_phase_box")
+    smallest = r_max + 2.0 * float(np.linalg.norm(gas.positions, axis=1).max()) + 1.0
+    if box < smallest:
+        raise WorkerError("bad_input", f"gas_phase_box must be at least {smallest:.1f} Å for this model, got {box}")
+    return Atoms(gas.numbers, gas.positions + box / 2, cell=[box] * 3, pbc=True)
+
+
+def run(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
+    """Run the dynamics and write frames.npz, observables.npz and checkpoint.npz.
+
+    :raises WorkerError: kind bad_input, no_model, does_not_fit; explosion or nan if nothing good came before it
+    """
+    parameters = MdParameters.from_dict(inputs["parameters"])
+    potential = open_model(inputs, parameters.head)
+    simulation = _Simulation(parameters, inputs["files"], int(inputs["seed"]), potential)
+    explosion, stopped, speed = simulation.advance(stop)
+    averages = simulation.averages()
+    if explosion is not None and averages["mean_energy"] is None:
+        kind = "nan" if explosion["reason"] == "not_finite" else "explosion"
+        raise WorkerError(kind, _describe(explosion))
+    simulation.save(with_state=explosion is None)
+    results = {
+        **averages,
+        "n_frames": len(simulation.images),
+        "steps_done": simulation.state.step,
+        "steps_total": parameters.steps,
+        "steps_per_second": speed,
+        "device": potential.device,
+        "reason_if_stopped": stop.reason() if stopped else None,
+    }
+    if explosion is not None:
+        results["explosion"] = explosion | {"message": _describe(explosion)}
+    return results | ({"stopped_early": True} if stopped else {})
+
+
+def _describe(explosion: Mapping[str, Any]) -> str:
+    """Say in one sentence what happened and what to do."""
+    what = {
+        "not_finite": "energy or temperature was no longer a number",
+        "temperature": "the kinetic temperature was {value:.0f} K, above the limit of {limit:.0f} K",
+        "distance": "two atoms were {value:.2f} Å apart, below the limit of {limit:.2f} Å",
+    }[explosion["reason"]].format(**explosion)
+    advice = "the model is not stable here; train it on such frames or lower timestep_fs"
+    return f"at step {explosion['step']} {what}: {advice}"
