@@ -1,1 +1,47 @@
+"""Every physical parameter, by protocol; gases and levels of theory: YAML files and how to read them."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+__all__ = ["gas_names", "load_gas", "load_protocol", "protocol_names"]
+
+_FOLDER = Path(__file__).parent
+
+
+def protocol_names() -> list[str]:
+    """Names of the protocols that come with the package."""
+    return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
+
+
+def gas_names() -> list[str]:
+    """Names of the gases whose geometry and critical constants are known."""
+    return sorted(path.stem for path in (_FOLDER / "gases").glob("*.yaml"))
+
+
+def load_protocol(name: str) -> dict[str, Any]:
+    """Return the content of a protocol.
+
+    :raises ValueError: if there is none of that name
+    """
+    if name not in protocol_names():
+        raise ValueError(f"unknown protocol {name!r}; known are {', '.join(protocol_names())}")
+    return _read(_FOLDER / f"{name}.yaml")
+
+
+def load_gas(name: str) -> dict[str, Any]:
+    """Return the description of a gas molecule: symbols, positions (Å), critical constants (K, Pa), acentric factor.
+
+    :raises ValueError: if there is none of that name
+    """
+    if name not in gas_names():
+        raise ValueError(f"unknown gas {name!r}; known are {', '.join(gas_names())}")
+    return _read(_FOLDER / "gases" / f"{name}.yaml")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return content

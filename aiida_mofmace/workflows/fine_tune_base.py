@@ -1,0 +1,172 @@
+"""Restart layer of fine-tuning: one committee member, whatever it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiida import orm
+from aiida.common import AttributeDict
+from aiida.engine import BaseRestartWorkChain, ProcessHandlerReport, process_handler, while_
+from aiida.engine.processes.builder import ProcessBuilder
+from aiida.engine.processes.workchains.workchain import WorkChainSpec
+
+from aiida_mofmace.calculations.fine_tune import FineTuneCalculation
+from aiida_mofmace.data.dataset import LabelledDatasetData
+from aiida_mofmace.data.model import MaceModelData
+
+from .inputs import code_node, foundation_model
+from .jobs import worker_options
+from .protocols import filled_builder, resolve
+
+__all__ = ["FineTuneWorkChain", "fine_tune_parameters"]
+
+#: Keys of the section fine_tune that are meant for the work chains and not for the job.
+_OF_THE_WORK_CHAINS = ("max_restarts", "min_success_fraction", "nan_learning_rate_factor")
+
+
+def fine_tune_parameters(parameters: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the parameters of a fine-tuning job from those of a protocol.
+
+    :param name: of the model, e.g. model_0
+    """
+    section = {key: value for key, value in parameters["fine_tune"].items() if key not in _OF_THE_WORK_CHAINS}
+    return {**section, "name": name}
+
+
+class FineTuneWorkChain(BaseRestartWorkChain):
+    """Fine-tune one model; go on after a walltime stop, halve the batch when memory runs out, calm down after a NaN."""
+
+    _process_class = FineTuneCalculation
+
+    @classmethod
+    def define(cls, spec: WorkChainSpec) -> None:
+        """Declare ports, outline and exit codes."""
+        super().define(spec)
+        spec.expose_inputs(FineTuneCalculation, namespace="fine_tune")
+        spec.input(
+            "nan_learning_rate_factor",
+            valid_type=orm.Float,
+            help="Factor on the learning rates in the one repetition after a NaN.",
+        )
+        spec.expose_outputs(FineTuneCalculation)
+        spec.outline(
+            cls.setup,
+            while_(cls.should_run_process)(cls.run_process, cls.inspect_process),
+            cls.results,
+        )
+        spec.exit_code(
+            310,
+            "ERROR_NOT_A_NUMBER",
+            message="The loss is no number at a lower learning rate either; look at the labels.",
+        )
+        spec.exit_code(
+            311, "ERROR_OUT_OF_MEMORY", message="Out of memory with one structure in a batch; ask for more memory."
+        )
+        spec.exit_code(312, "ERROR_KILLED_AGAIN", message="The job was killed twice and left nothing behind.")
+
+    @classmethod
+    def get_builder_from_protocol(
+        cls,
+        codes: Mapping[str, Any],
+        dataset: LabelledDatasetData,
+        foundation: MaceModelData | str | None = None,
+        *,
+        replay_train: orm.SinglefileData | None = None,
+        replay_valid: orm.SinglefileData | None = None,
+        protocol: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        name: str = "model_0",
+    ) -> ProcessBuilder:
+        """Return a builder with the parameters of a protocol.
+
+        :param codes: code or label of one by key; "worker" is needed
+        :param dataset: labelled structures
+        :param foundation: model to start from; None for the protocol's own
+        :param replay_train: needed for multihead replay
+        :param name: of the model
+        """
+        parameters = resolve(protocol, overrides)
+        inputs = {
+            "code": code_node(codes, "worker"),
+            "dataset": dataset,
+            "foundation": foundation_model(foundation, parameters),
+            "replay_train": replay_train,
+            "replay_valid": replay_valid,
+            "seed": orm.Int(seed),
+            "parameters": orm.Dict(fine_tune_parameters(parameters, name)),
+            "metadata": {"options": worker_options(parameters)},
+        }
+        factor, restarts = (parameters["fine_tune"][key] for key in ("nan_learning_rate_factor", "max_restarts"))
+        return filled_builder(
+            cls,
+            {
+                "fine_tune": inputs,
+                "nan_learning_rate_factor": orm.Float(factor),
+                "max_iterations": orm.Int(1 + restarts),
+                "metadata": {"label": f"Fine-tuning of {name}"},
+            },
+        )
+
+    def setup(self) -> None:
+        """Take the inputs of the first attempt."""
+        super().setup()
+        self.ctx.inputs = AttributeDict(self.exposed_inputs(FineTuneCalculation, "fine_tune"))
+        self.ctx.inputs.metadata = AttributeDict(self.ctx.inputs.metadata)
+        self.ctx.calmed = False
+        self.ctx.killed = False
+
+    def _change_parameters(self, **changes: Any) -> None:
+        self.ctx.inputs.parameters = orm.Dict({**self.ctx.inputs.parameters.get_dict(), **changes})
+        # A checkpoint belongs to the parameters it was written with.
+        self.ctx.inputs.pop("checkpoint", None)
+
+    @process_handler(priority=400, exit_codes=[FineTuneCalculation.exit_codes.ERROR_OUT_OF_MEMORY])
+    def handle_out_of_memory(self, calculation: orm.CalcJobNode) -> ProcessHandlerReport:
+        """Halve the batch."""
+        batch_size = int(self.ctx.inputs.parameters["batch_size"])
+        if batch_size == 1:
+            return ProcessHandlerReport(True, self.exit_codes.ERROR_OUT_OF_MEMORY)
+        self._change_parameters(batch_size=batch_size // 2)
+        self.report(f"fine-tuning <{calculation.pk}> ran out of memory; again with a batch of {batch_size // 2}")
+        return ProcessHandlerReport(True)
+
+    @process_handler(priority=300, exit_codes=[FineTuneCalculation.exit_codes.ERROR_NOT_A_NUMBER])
+    def handle_not_a_number(self, calculation: orm.CalcJobNode) -> ProcessHandlerReport:
+        """Lower the learning rates, once."""
+        if self.ctx.calmed:
+            return ProcessHandlerReport(True, self.exit_codes.ERROR_NOT_A_NUMBER)
+        self.ctx.calmed = True
+        factor = self.inputs.nan_learning_rate_factor.value
+        old = self.ctx.inputs.parameters.get_dict()
+        rates = {key: old[key] for key in ("learning_rate", "stage_two_learning_rate") if old.get(key)}
+        self._change_parameters(**{key: rate * factor for key, rate in rates.items()})
+        lower = self.ctx.inputs.parameters["learning_rate"]
+        self.report(f"the loss of fine-tuning <{calculation.pk}> is no number; again with a learning rate of {lower:g}")
+        return ProcessHandlerReport(True)
+
+    @process_handler(priority=200, exit_codes=[FineTuneCalculation.exit_codes.ERROR_STOPPED_EARLY])
+    def handle_stopped_early(self, calculation: orm.CalcJobNode) -> ProcessHandlerReport:
+        """Go on from the checkpoint; without one, begin again with twice the wall time."""
+        if "checkpoint" in calculation.outputs:
+            self.ctx.inputs.checkpoint = calculation.outputs.checkpoint
+            self.report(f"fine-tuning <{calculation.pk}> was stopped; going on from its checkpoint")
+            return ProcessHandlerReport(True)
+        options = dict(self.ctx.inputs.metadata.options)
+        options["max_wallclock_seconds"] *= 2
+        self.ctx.inputs.metadata.options = options
+        seconds = options["max_wallclock_seconds"]
+        self.report(f"fine-tuning <{calculation.pk}> was stopped; again with {seconds} s of wall time")
+        return ProcessHandlerReport(True)
+
+    @process_handler(priority=100, exit_codes=[FineTuneCalculation.exit_codes.ERROR_NO_OUTPUT])
+    def handle_killed(self, calculation: orm.CalcJobNode) -> ProcessHandlerReport:
+        """Try once more with half the batch: what kills a job without a word is most often a lack of memory."""
+        if self.ctx.killed:
+            return ProcessHandlerReport(True, self.exit_codes.ERROR_KILLED_AGAIN)
+        self.ctx.killed = True
+        batch_size = max(1, int(self.ctx.inputs.parameters["batch_size"]) // 2)
+        self._change_parameters(batch_size=batch_size)
+        self.report(f"fine-tuning <{calculation.pk}> was killed; again with a batch of {batch_size}")
+        return ProcessHandlerReport(True)

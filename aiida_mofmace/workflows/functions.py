@@ -1,0 +1,162 @@
+"""Calculation functions: small steps between jobs whose results must stand in the provenance graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from aiida import orm
+from aiida.engine import calcfunction
+from numpy.typing import NDArray
+
+from aiida_mofmace.data.dataset import LabelledDatasetData
+from aiida_mofmace.data.frames import FramesData
+
+__all__ = ["add_round", "append_labels", "compare_with_labels", "draw_frames", "gather_failures", "training_errors"]
+
+_REPLAY_HEAD = "pt_head"
+
+
+@calcfunction
+def append_labels(selection: orm.Dict, **nodes: Any) -> LabelledDatasetData:
+    """Return a dataset with the labels of one round behind those of the dataset before.
+
+    :param selection: its list ``selected`` says group, loading and framework_atoms of frame_0000 and so on
+    :param nodes: ``structures`` and ``labels`` by name, a label for some or all structures; perhaps ``previous``
+    """
+    frames = selection.get_dict()["selected"]
+    names = sorted(nodes["labels"])
+    pairs = [(nodes["structures"][name], nodes["labels"][name]) for name in names]
+    infos = [
+        {key: frames[int(name.rpartition("_")[2])][key] for key in ("group", "loading", "framework_atoms")}
+        for name in names
+    ]
+    return LabelledDatasetData.from_labels(pairs, previous=nodes.get("previous"), infos=infos)
+
+
+@calcfunction
+def draw_frames(seed: orm.Int, count: orm.Int, **trajectories: FramesData) -> dict[str, Any]:
+    """Draw frames at random, without repetition, the same number from each trajectory.
+
+    :param seed: of the draw
+    :param count: frames of each trajectory; all of them where there are fewer
+    :return: ``structures`` frame_0000 and so on, and ``selection`` with their group, loading and framework_atoms
+    """
+    generator = np.random.default_rng(seed.value)
+    structures: dict[str, orm.StructureData] = {}
+    selected: list[dict[str, Any]] = []
+    for name in sorted(trajectories):
+        frames = trajectories[name].get_frames()
+        chosen = generator.permutation(len(frames))[: count.value]
+        for index in sorted(int(i) for i in chosen):
+            atoms = frames.atoms(index)
+            structures[f"frame_{len(selected):04d}"] = orm.StructureData(ase=atoms)
+            info = {key: atoms.info[key] for key in ("group", "loading", "framework_atoms")}
+            selected.append({"trajectory": name, "index": index, **info})
+    return {"structures": structures, "selection": orm.Dict({"selected": selected})}
+
+
+@calcfunction
+def add_round(number: orm.Int, dataset: LabelledDatasetData, **nodes: Any) -> orm.Dict:
+    """Return the learning curve with one more round.
+
+    :param number: 0 for the committee trained on the first dataset, then 1 and so on
+    :param dataset: what the committee of this round was trained on
+    :param nodes: ``training``, the results of the members by name; perhaps ``curve``, the rounds before;
+        ``exploration``, the results of the committee that chose the labels of this round; ``failures`` of these labels
+    """
+    rounds = nodes["curve"].get_dict()["rounds"] if "curve" in nodes else []
+    exploration = nodes["exploration"].get_dict() if "exploration" in nodes else {}
+    quantiles = exploration.get("sigma_max_quantiles") or {}
+    members = [results.get_dict() for results in nodes.get("training", {}).values()]
+    row = {
+        "round": number.value,
+        "n_labels": dataset.n_frames,
+        "n_failed": len(nodes["failures"].get_dict()) if "failures" in nodes else 0,
+        "n_frames": exploration.get("n_frames"),
+        "candidates": exploration.get("inside"),
+        "below": exploration.get("below"),
+        "inside": exploration.get("inside"),
+        "above": exploration.get("above"),
+        "sigma_max_mean": exploration.get("sigma_max_mean"),
+        "sigma_max_q99": quantiles.get("0.99"),
+        **training_errors(members),
+    }
+    return orm.Dict({"rounds": [*rounds, row]})
+
+
+def training_errors(members: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return errors of the fine-tuned head, averaged over the members, on test frames where there are any.
+
+    :param members: results of fine-tuning jobs
+    :return: subset, n_train, force_mae_mev_per_ang, energy_mae_mev_per_atom; None where nothing is known
+    """
+    tables = [_errors_of_fine_tuned_head(results) for results in members]
+    keys = ("force_mae_mev_per_ang", "energy_mae_mev_per_atom")
+    subset = next((name for name in ("test", "valid") if tables and all(table.get(name) for table in tables)), None)
+    n_train = _mean([table.get("train") or {} for table in tables], "n_frames")
+    row: dict[str, Any] = {"subset": subset, "members": len(members), "n_train": n_train}
+    for key in keys:
+        row[key] = _mean([table[subset] for table in tables], key) if subset else None
+    return row
+
+
+def _errors_of_fine_tuned_head(results: Mapping[str, Any]) -> dict[str, Any]:
+    errors = results.get("errors") or {}
+    heads = [head for head in errors if head != _REPLAY_HEAD] or list(errors)
+    return dict(errors[heads[0]]) if heads else {}
+
+
+def _mean(rows: list[dict[str, Any]], key: str) -> float | None:
+    values = [float(row[key]) for row in rows if row.get(key) is not None]
+    return sum(values) / len(values) if values else None
+
+
+@calcfunction
+def compare_with_labels(before: orm.ArrayData, after: orm.ArrayData) -> orm.Dict:
+    """Return the errors of the foundation model and of the fine-tuned committee on the same labelled frames.
+
+    :param before: predictions of the foundation model, with references
+    :param after: predictions of the committee, with references; its mean is compared
+    :return: ``before`` and ``after``, each with ``all`` and ``by_loading``: n_frames, energy_mae_mev_per_atom,
+        force_mae_mev_per_ang, energy_rmse_mev_per_atom, force_rmse_mev_per_ang
+    """
+    return orm.Dict({"before": _errors(before), "after": _errors(after)})
+
+
+def _errors(predictions: orm.ArrayData) -> dict[str, Any]:
+    offsets = predictions.get_array("offsets")
+    counts = np.diff(offsets)
+    energies = predictions.get_array("energies").mean(axis=0)
+    energy_errors = (energies - predictions.get_array("reference_energies")) / counts
+    forces = predictions.get_array("forces").astype(np.float64).mean(axis=0)
+    force_errors = forces - predictions.get_array("reference_forces")
+    loadings = predictions.get_array("loadings")
+    by_loading = {
+        str(int(loading)): _error_row(energy_errors, force_errors, counts, loadings == loading)
+        for loading in np.unique(loadings)
+    }
+    everything = _error_row(energy_errors, force_errors, counts, np.ones(len(counts), dtype=bool))
+    return {"all": everything, "by_loading": by_loading, "n_models": int(predictions.get_array("energies").shape[0])}
+
+
+def _error_row(
+    energies: NDArray[np.float64], forces: NDArray[np.float64], counts: NDArray[np.int64], frames: NDArray[np.bool_]
+) -> dict[str, float]:
+    """Return errors in meV/atom and meV/Å of some of the frames."""
+    energy, force = 1000.0 * energies[frames], 1000.0 * forces[np.repeat(frames, counts)]
+    return {
+        "n_frames": int(frames.sum()),
+        "energy_mae_mev_per_atom": float(np.abs(energy).mean()),
+        "force_mae_mev_per_ang": float(np.abs(force).mean()),
+        "energy_rmse_mev_per_atom": float(np.sqrt(np.square(energy).mean())),
+        "force_rmse_mev_per_ang": float(np.sqrt(np.square(force).mean())),
+    }
+
+
+@calcfunction
+def gather_failures(**failures: orm.Dict) -> orm.Dict:
+    """Return the tables of failed labels of several rounds as one, keys with the name of the round before them."""
+    tables = {name: node.get_dict() for name, node in sorted(failures.items())}
+    return orm.Dict({f"{name}.{key}": row for name, table in tables.items() for key, row in table.items()})

@@ -1,0 +1,228 @@
+"""Inputs of the calculation jobs, from the parameters of a protocol: one function for each kind of job."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from aiida import orm
+
+from aiida_mofmace.data.dataset import LabelledDatasetData
+from aiida_mofmace.data.frames import FramesData
+from aiida_mofmace.data.model import MaceModelData
+from aiida_mofmace.worker.kernels.gases import Gas
+from aiida_mofmace.worker.kernels.thermodynamics import fugacity
+
+__all__ = [
+    "child_seed",
+    "committee_inputs",
+    "gas_phase_inputs",
+    "gcmc_inputs",
+    "md_inputs",
+    "md_key",
+    "model_head",
+    "select_inputs",
+    "worker_options",
+]
+
+#: Name that mace gives the head it fine-tunes, beside the replay head.
+_FINE_TUNED_HEAD = "Default"
+
+Parameters = Mapping[str, Any]
+
+
+def child_seed(seed: orm.Int, key: str) -> orm.Int:
+    """Return the seed of one job: a function of the seed of its work chain and the name of the job."""
+    digest = hashlib.sha256(f"{seed.value}/{key}".encode()).digest()
+    return orm.Int(int.from_bytes(digest[:4], "big") >> 1)
+
+
+def model_head(model: MaceModelData) -> str | None:
+    """Return the head that describes the system under study: the fine-tuned one; None where there is only one."""
+    return _FINE_TUNED_HEAD if len(model.heads) > 1 and _FINE_TUNED_HEAD in model.heads else None
+
+
+def worker_options(parameters: Parameters) -> dict[str, Any]:
+    """Return the scheduler options of a job that runs the worker."""
+    resources = parameters["resources"]
+    return {
+        "resources": {"num_machines": 1, "num_mpiprocs_per_machine": 1, "num_cores_per_mpiproc": resources["cores"]},
+        "max_wallclock_seconds": resources["max_wallclock_seconds"],
+        **resources["worker_options"],
+    }
+
+
+def _metadata(key: str, label: str, parameters: Parameters) -> dict[str, Any]:
+    return {"call_link_label": key, "label": label, "options": worker_options(parameters)}
+
+
+def md_key(temperature: float, loading: int, prefix: str = "") -> str:
+    """Return the name of an MD run in the lab journal, e.g. md_300k_4."""
+    return f"{prefix}md_{temperature:g}k_{loading}".replace(".", "_")
+
+
+def _md_parameters(parameters: Parameters, run: Parameters, temperature: float, model: MaceModelData) -> dict[str, Any]:
+    return {
+        **parameters["evaluation"],
+        **parameters["md"],
+        "temperature": temperature,
+        "steps": run["steps"],
+        "equilibration_steps": run["equilibration_steps"],
+        "stride": run["stride"],
+        "head": model_head(model),
+    }
+
+
+def md_inputs(
+    key: str,
+    inputs: Mapping[str, Any],
+    parameters: Parameters,
+    *,
+    run: Parameters,
+    model: MaceModelData,
+    temperature: float,
+    loading: int,
+) -> dict[str, Any]:
+    """Return the inputs of an MD run of the framework with some gas molecules.
+
+    :param key: name of the run, unique in its work chain
+    :param inputs: code, structure, gas and seed
+    :param parameters: of the protocol
+    :param run: section of the parameters with steps, equilibration_steps and stride
+    :param temperature: in K
+    :param loading: molecules per cell
+    """
+    gas = inputs["gas"].get_dict()["name"]
+    content = _md_parameters(parameters, run, temperature, model)
+    content |= {"loading": loading, "group": f"md_{temperature:g}K_{loading}{gas}"}
+    return {
+        "code": inputs["code"],
+        "structure": inputs["structure"],
+        "gas": inputs["gas"],
+        "model": model,
+        "seed": child_seed(inputs["seed"], key),
+        "parameters": orm.Dict(content),
+        "metadata": _metadata(key, f"MD at {temperature:g} K, {loading} {gas}", parameters),
+    }
+
+
+def gas_phase_inputs(
+    key: str, inputs: Mapping[str, Any], parameters: Parameters, run: Parameters, model: MaceModelData
+) -> dict[str, Any]:
+    """Return the inputs of an MD run of one gas molecule alone in a box; see :func:`md_inputs`."""
+    content = _md_parameters(parameters, run, run["temperature"], model)
+    gas = inputs["gas"].get_dict()["name"]
+    content |= {"loading": 0, "group": f"md_{gas}_alone", "gas_phase_box": run["gas_phase_box"]}
+    return {
+        "code": inputs["code"],
+        "gas": inputs["gas"],
+        "model": model,
+        "seed": child_seed(inputs["seed"], key),
+        "parameters": orm.Dict(content),
+        "metadata": _metadata(key, f"MD at {run['temperature']:g} K of one {gas} alone", parameters),
+    }
+
+
+def gcmc_inputs(
+    key: str,
+    inputs: Mapping[str, Any],
+    parameters: Parameters,
+    *,
+    run: Parameters,
+    model: MaceModelData,
+    pressure: float,
+    steps: int,
+    checkpoint: orm.SinglefileData | None = None,
+) -> dict[str, Any]:
+    """Return the inputs of a run of hybrid MD-GCMC, or of one chunk of it.
+
+    :param run: section of the parameters with temperature, stride, initial_loading and equation_of_state
+    :param pressure: in Pa
+    :param steps: MD steps of this job
+    :param checkpoint: state to go on from
+    """
+    gas = inputs["gas"].get_dict()
+    temperature = run["temperature"]
+    content = {
+        **parameters["evaluation"],
+        **parameters["md"],
+        **parameters["gcmc"],
+        "temperature": temperature,
+        "pressure": pressure,
+        "fugacity": fugacity(pressure, temperature, Gas.from_dict(gas), run["equation_of_state"]),
+        "initial_loading": run["initial_loading"],
+        "max_loading": None,
+        "steps": steps,
+        "stride": run["stride"],
+        "head": model_head(model),
+        "group": f"gcmc_{temperature:g}K_{pressure:g}Pa_{gas['name']}",
+    }
+    label = f"MD-GCMC of {gas['name']} at {temperature:g} K, {pressure:g} Pa"
+    return {
+        "code": inputs["code"],
+        "structure": inputs["structure"],
+        "gas": inputs["gas"],
+        "model": model,
+        "seed": child_seed(inputs["seed"], key),
+        "parameters": orm.Dict(content),
+        "metadata": _metadata(key, label, parameters),
+        **({"checkpoint": checkpoint} if checkpoint is not None else {}),
+    }
+
+
+def committee_inputs(
+    key: str,
+    code: orm.AbstractCode,
+    parameters: Parameters,
+    *,
+    models: Mapping[str, MaceModelData],
+    frames: Mapping[str, FramesData] | LabelledDatasetData,
+    window: list[float] | None = None,
+) -> dict[str, Any]:
+    """Return the inputs of an evaluation of frames, or of a labelled dataset, by all models.
+
+    :param window: bounds of the largest force deviation in eV/Å between which frames are candidates; None for none
+    """
+    content = {
+        **parameters["evaluation"],
+        "window": window,
+        "heads": [model_head(models[name]) for name in sorted(models)],
+        "max_candidates": parameters["active_learning"]["max_candidates"],
+    }
+    what = f"{len(models)} model{'s' if len(models) > 1 else ''}"
+    source = {"dataset": frames} if isinstance(frames, LabelledDatasetData) else {"trajectories": dict(frames)}
+    return {
+        "code": code,
+        "models": dict(models),
+        "parameters": orm.Dict(content),
+        "metadata": _metadata(key, f"Evaluation by {what}", parameters),
+        **source,
+    }
+
+
+def select_inputs(
+    key: str,
+    inputs: Mapping[str, Any],
+    parameters: Parameters,
+    *,
+    trajectories: Mapping[str, FramesData],
+    n_select: int,
+    quotas: dict[str, int] | None = None,
+    dataset: LabelledDatasetData | None = None,
+) -> dict[str, Any]:
+    """Return the inputs of a selection of diverse structures.
+
+    :param inputs: code and seed
+    :param quotas: number of structures by pattern of the group name; None for one pool
+    :param dataset: structures to keep away from
+    """
+    content = {**parameters["selection"], "n_select": n_select, "quotas": quotas, "device": "cpu"}
+    return {
+        "code": inputs["code"],
+        "trajectories": dict(trajectories),
+        "seed": child_seed(inputs["seed"], key),
+        "parameters": orm.Dict(content),
+        "metadata": _metadata(key, f"Selection of {n_select} diverse structures", parameters),
+        **({"dataset": dataset} if dataset is not None else {}),
+    }

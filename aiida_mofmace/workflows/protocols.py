@@ -1,0 +1,89 @@
+"""Protocols: a named set of parameters, overridden key by key, with misspelt keys refused."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from aiida.engine import Process
+from aiida.engine.processes.builder import ProcessBuilder
+
+from aiida_mofmace.protocols import load_protocol
+
+__all__ = ["DEFAULT_PROTOCOL", "filled_builder", "merge", "resolve"]
+
+DEFAULT_PROTOCOL = "fast"
+
+#: Dotted keys whose content is free: what stands below them is not in the protocol files.
+_OPEN_KEYS = ("fine_tune.options", "fine_tune.e0s", "resources.worker_options", "resources.cp2k_options")
+
+
+def resolve(protocol: str | None = None, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the parameters of a protocol with the overrides put over them.
+
+    :param protocol: name of a protocol; None for the default
+    :param overrides: nested like the protocol file, with only the keys to be changed
+    :raises ValueError: if the protocol is unknown, a key is misspelt, or a section is overridden by a plain value
+    """
+    return merge(load_protocol(protocol or DEFAULT_PROTOCOL), overrides or {})
+
+
+def merge(parameters: Mapping[str, Any], overrides: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return a deep copy of the parameters with the overrides put over them.
+
+    :raises ValueError: for a key that the parameters do not have, with its dotted name and the nearest known one
+    """
+    merged = copy.deepcopy(dict(parameters))
+    if not isinstance(overrides, Mapping):
+        raise ValueError(f"overrides must be a mapping of the protocol's keys, not {type(overrides).__name__}")
+    for key, value in overrides.items():
+        dotted = f"{prefix}{key}"
+        if key not in merged:
+            raise ValueError(_unknown_key(dotted, prefix, merged))
+        if dotted in _OPEN_KEYS:
+            merged[key] = copy.deepcopy(value)
+        elif isinstance(merged[key], Mapping):
+            if not isinstance(value, Mapping):
+                raise ValueError(f"override {dotted!r} must be a mapping with some of {_listing(merged[key])}")
+            merged[key] = merge(merged[key], value, f"{dotted}.")
+        elif isinstance(value, Mapping):
+            raise ValueError(f"override {dotted!r} must be a plain value such as {merged[key]!r}, not a mapping")
+        else:
+            merged[key] = copy.deepcopy(value)
+    return merged
+
+
+def filled_builder(process_class: type[Process], inputs: Mapping[str, Any]) -> ProcessBuilder:
+    """Return a builder with these inputs, checked by all validators of the process.
+
+    :param inputs: by port, nested like the namespaces; those that are None are left out
+    :raises ValueError: if a validator refuses an input, a needed one is missing, or one is unknown
+    """
+    builder = process_class.get_builder()
+    builder._update(_without_none(inputs))
+    error = process_class.spec().inputs.validate(builder._inputs(prune=True))
+    if error:
+        raise ValueError(f"{process_class.__name__}: {error.message} (input {error.port})")
+    return builder
+
+
+def _without_none(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    # A node that is a mapping, such as a Dict, is no namespace of ports.
+    return {
+        key: _without_none(value) if type(value) is dict else value
+        for key, value in inputs.items()
+        if value is not None
+    }
+
+
+def _unknown_key(dotted: str, prefix: str, known: Mapping[str, Any]) -> str:
+    name = dotted.removeprefix(prefix)
+    close = difflib.get_close_matches(str(name), list(known), n=1)
+    hint = f"did you mean {prefix + close[0]!r}?" if close else f"known here are {_listing(known)}"
+    return f"unknown override key {dotted!r}; {hint}"
+
+
+def _listing(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
