@@ -1,0 +1,113 @@
+"""A label by CP2K: energy, forces and stress of one structure at one level of theory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiida import orm
+from aiida.common import CalcInfo
+from aiida.common.folders import Folder
+from aiida.engine.processes.process_spec import CalcJobProcessSpec
+from aiida_cp2k.calculations import Cp2kCalculation
+
+from aiida_mofmace.data.label import DftLabelData
+from aiida_mofmace.data.level import LevelOfTheory
+
+__all__ = ["Cp2kLabelCalculation", "validate_cp2k_code", "validate_level", "validate_structure_at_level"]
+
+_CP2K_PLUGINS = ("cp2k", "mofmace.cp2k_label")
+
+
+def validate_cp2k_code(code: orm.AbstractCode | None, _: Any) -> str | None:
+    """Refuse a code that is not CP2K."""
+    plugin = code.default_calc_job_plugin if code is not None else None
+    if code is None or plugin is None or plugin in _CP2K_PLUGINS:
+        return None
+    return f"code {code.label} is set up for {plugin}; give a code of CP2K, with the default plugin 'cp2k'"
+
+
+def validate_level(level: orm.Dict | None, _: Any) -> str | None:
+    """Refuse a level of theory that cannot be read or whose hash does not belong to its settings."""
+    if level is None:
+        return None
+    try:
+        LevelOfTheory.from_dict(level.get_dict())
+    except (ValueError, TypeError, AttributeError) as error:
+        return f"{error}; give LevelOfTheory.load(name).to_dict()"
+    return None
+
+
+def validate_structure_at_level(inputs: Mapping[str, Any], program: str) -> str | None:
+    """Refuse a level of theory of another program and a structure that it cannot do."""
+    if not {"structure", "level"} <= set(inputs):
+        return None
+    level = LevelOfTheory.from_dict(inputs["level"].get_dict())
+    if level.program != program:
+        return f"level {level.name} is computed by {level.program}, not by {program}; take a level of {program}"
+    return level.refusal(inputs["structure"])
+
+
+def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
+    """Refuse what CP2K cannot label at this level."""
+    return validate_structure_at_level(inputs, "cp2k")
+
+
+class Cp2kLabelCalculation(Cp2kCalculation):  # type: ignore[misc]
+    """A single point of CP2K whose energy, forces and stress are one label.
+
+    ``parameters`` is CP2K's input, from :meth:`LevelOfTheory.cp2k_parameters`; ``level`` says what the label counts as.
+    """
+
+    CACHE_VERSION = 1
+    _DEFAULT_PARSER = "mofmace.cp2k_label"
+
+    @classmethod
+    def define(cls, spec: CalcJobProcessSpec) -> None:
+        """Declare ports and exit codes."""
+        super().define(spec)
+        spec.inputs["code"].validator = validate_cp2k_code
+        spec.inputs["code"].help = "CP2K."
+        spec.inputs["structure"].required = True
+        spec.inputs["structure"].help = "Periodic structure, positions and cell in Å, kinds named as their elements."
+        spec.input(
+            "level",
+            valid_type=orm.Dict,
+            validator=validate_level,
+            help="Level of theory as given by LevelOfTheory.load(name).to_dict().",
+        )
+        spec.inputs.validator = validate_inputs
+        spec.inputs["metadata"]["options"]["withmpi"].default = False
+        spec.inputs["metadata"]["options"]["resources"].default = lambda: {
+            "num_machines": 1,
+            "num_mpiprocs_per_machine": 1,
+            "num_cores_per_mpiproc": 1,
+        }
+        spec.outputs["output_parameters"].required = False
+        spec.output(
+            "label",
+            valid_type=DftLabelData,
+            required=False,
+            help="Energy (eV), forces (n, 3) in eV/Å, stress (3, 3) in eV/Å³ with ASE's sign.",
+        )
+        codes = (
+            (210, "ERROR_OUTPUT_MISSING", "CP2K left no output file; see the scheduler's messages.", True),
+            (303, "ERROR_OUTPUT_INCOMPLETE", "CP2K's output stops before its end: the job was killed.", True),
+            (304, "ERROR_OUTPUT_CONTAINS_ABORT", "CP2K aborted, its input needs a change: {message}", False),
+            (305, "ERROR_FORCES_MISSING", "CP2K's output has no {what}; its printing must be ON in the level.", False),
+            (306, "ERROR_WRONG_ATOMS", "CP2K's forces are not those of the structure's atoms: {message}", False),
+            (307, "ERROR_NOT_A_NUMBER", "The {what} of CP2K's output hold a value that is not a number.", False),
+            (400, "ERROR_OUT_OF_WALLTIME", "CP2K ran out of wall time; restart it with more.", True),
+            (401, "ERROR_OUT_OF_MEMORY", "CP2K ran out of memory; give the job more or use fewer processes.", True),
+            (450, "ERROR_SCF_NOT_CONVERGED", "The self-consistent field did not converge in {steps} steps.", False),
+        )
+        for status, label, message, invalidates_cache in codes:
+            spec.exit_code(status, label, message=message, invalidates_cache=invalidates_cache)
+
+    def prepare_for_submission(self, folder: Folder) -> CalcInfo:
+        """Write CP2K's input and coordinates; of what it leaves only the output file is needed."""
+        calcinfo: CalcInfo = super().prepare_for_submission(folder)
+        calcinfo.retrieve_list = [self._DEFAULT_OUTPUT_FILE]
+        cores = self.inputs.metadata.options.resources.get("num_cores_per_mpiproc") or 1
+        calcinfo.prepend_text = f"export OMP_NUM_THREADS={cores}"
+        return calcinfo

@@ -1,0 +1,83 @@
+"""Fine-tuning of a MACE model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiida import orm
+from aiida.engine.processes.process_spec import CalcJobProcessSpec
+
+from aiida_mofmace.data.dataset import LabelledDatasetData
+from aiida_mofmace.data.model import MaceModelData
+
+from .base import JobFiles, WorkerCalculation
+from .validators import check_elements, check_integer, check_positive, first_message
+
+__all__ = ["FineTuneCalculation"]
+
+
+def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
+    """Refuse elements that the foundation model does not know, and multihead training without replay data."""
+    if not {"dataset", "foundation", "parameters"} <= set(inputs):
+        return None
+    if inputs["parameters"].get_dict().get("multihead") and "replay_train" not in inputs:
+        return "multihead training needs replay data: give replay_train, or set multihead to false"
+    return check_elements(inputs["dataset"].species, [inputs["foundation"]], "dataset")
+
+
+class FineTuneCalculation(WorkerCalculation):
+    """Fine-tune one member of a committee, by multihead replay where replay data are given."""
+
+    PROGRAM = "fine_tune"
+    RETRIEVED = ("model.model", "model.json", "history.json", "split.json")
+
+    @classmethod
+    def define(cls, spec: CalcJobProcessSpec) -> None:
+        """Declare ports."""
+        super().define(spec)
+        spec.input("dataset", valid_type=LabelledDatasetData, help="Labelled structures to train on.")
+        spec.input("foundation", valid_type=MaceModelData, help="Model to start from.")
+        spec.input(
+            "replay_train",
+            valid_type=(LabelledDatasetData, orm.SinglefileData),
+            required=False,
+            help="Structures of the foundation model's training set (extended XYZ), trained on alongside.",
+        )
+        spec.input(
+            "replay_valid",
+            valid_type=(LabelledDatasetData, orm.SinglefileData),
+            required=False,
+            help="Structures like `replay_train` (extended XYZ) for validation.",
+        )
+        spec.inputs.validator = validate_inputs
+        spec.output("model", valid_type=MaceModelData, required=False, help="Fine-tuned model.")
+        spec.output("history", valid_type=orm.List, required=False, help="Losses and errors of every epoch and head.")
+
+    @classmethod
+    def check_parameters(cls, parameters: Mapping[str, Any]) -> str | None:
+        """Return what is wrong with batch size, epochs, learning rate or fractions, or None."""
+        for key in ("valid_fraction", "test_fraction"):
+            fraction = parameters.get(key, 0)
+            if not isinstance(fraction, (int, float)) or not 0 <= fraction < 1:
+                return f"{key} is {fraction!r}; give a fraction from 0 to below 1"
+        return first_message(
+            [
+                check_integer(parameters, {"batch_size": 1, "max_epochs": 1}),
+                check_positive(parameters, {"learning_rate": ""}),
+            ]
+        )
+
+    def write_inputs(self, files: JobFiles, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Put model and datasets into files."""
+        inputs = self.inputs
+        return {
+            "foundation": files.copy(inputs.foundation, "foundation.model"),
+            "dataset": files.copy(inputs.dataset, "dataset.extxyz"),
+            "replay_train": files.copy(inputs.replay_train, "replay_train.extxyz")
+            if "replay_train" in inputs
+            else None,
+            "replay_valid": files.copy(inputs.replay_valid, "replay_valid.extxyz")
+            if "replay_valid" in inputs
+            else None,
+        }

@@ -1,0 +1,80 @@
+"""Hybrid molecular dynamics and grand-canonical Monte Carlo at one temperature and pressure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiida import orm
+from aiida.engine.processes.process_spec import CalcJobProcessSpec
+
+from aiida_mofmace.data.frames import FramesData
+from aiida_mofmace.data.model import MaceModelData
+
+from .base import JobFiles, WorkerCalculation
+from .validators import check_elements, check_integer, check_positive, first_message, gas_elements
+
+__all__ = ["MdGcmcCalculation"]
+
+
+def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
+    """Refuse elements that the model does not know."""
+    if not {"structure", "gas", "model"} <= set(inputs):
+        return None
+    elements = [*inputs["structure"].get_symbols_set(), *gas_elements(inputs["gas"])]
+    return check_elements(elements, [inputs["model"]], "structure and gas")
+
+
+class MdGcmcCalculation(WorkerCalculation):
+    """Insertions and deletions of gas molecules between short pieces of molecular dynamics, with a MACE model."""
+
+    PROGRAM = "md_gcmc"
+    RETRIEVED = ("frames.npz", "timeseries.npz", "checkpoint.npz", "candidates.npz")
+
+    @classmethod
+    def define(cls, spec: CalcJobProcessSpec) -> None:
+        """Declare ports."""
+        super().define(spec)
+        spec.input("model", valid_type=MaceModelData, help="Model that gives energies and forces.")
+        spec.input("structure", valid_type=orm.StructureData, help="Framework without gas, positions and cell in Å.")
+        spec.input(
+            "gas",
+            valid_type=orm.Dict,
+            help="Gas molecule: name, symbols, positions in Å, linear, critical constants in K and Pa.",
+        )
+        spec.input(
+            "checkpoint", valid_type=orm.SinglefileData, required=False, help="State of an earlier chunk to go on from."
+        )
+        spec.inputs.validator = validate_inputs
+        spec.output("trajectory", valid_type=FramesData, required=False, help="Frames, every `stride` steps.")
+        spec.output(
+            "timeseries",
+            valid_type=orm.ArrayData,
+            required=False,
+            help="step, loading (molecules), potential_energy (eV), temperature (K); shape (n,) each.",
+        )
+        spec.output("checkpoint", valid_type=orm.SinglefileData, required=False, help="State at the last step.")
+        spec.output(
+            "candidates", valid_type=FramesData, required=False, help="Frames that tripped a guard; none if none did."
+        )
+
+    @classmethod
+    def check_parameters(cls, parameters: Mapping[str, Any]) -> str | None:
+        """Return what is wrong with temperature, pressure, time step or lengths, or None."""
+        return first_message(
+            [
+                check_positive(parameters, {"temperature": "K", "pressure": "Pa", "timestep_fs": "fs"}),
+                check_integer(parameters, {"steps": 1, "stride": 1, "md_steps_per_attempt": 0}),
+                check_integer({"initial_loading": parameters.get("initial_loading", 0)}, {"initial_loading": 0}),
+            ]
+        )
+
+    def write_inputs(self, files: JobFiles, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Put model, framework and checkpoint into files; the gas goes into the parameters."""
+        inputs = self.inputs
+        parameters["gas"] = inputs.gas.get_dict()
+        return {
+            "model": files.copy(inputs.model, "model.model"),
+            "structure": files.structure(inputs.structure),
+            **({"checkpoint": files.copy(inputs.checkpoint, "checkpoint_in.npz")} if "checkpoint" in inputs else {}),
+        }

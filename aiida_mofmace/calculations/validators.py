@@ -1,0 +1,113 @@
+"""Checks of inputs; each returns what is wrong and what to do, or None, and never raises."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from aiida import orm
+
+from aiida_mofmace.data.model import MaceModelData
+
+__all__ = [
+    "check_code",
+    "check_elements",
+    "check_integer",
+    "check_options",
+    "check_positive",
+    "check_window",
+    "first_message",
+    "gas_elements",
+]
+
+_DEVICES = ("auto", "cpu", "cuda")
+_DTYPES = ("float32", "float64")
+
+
+def first_message(messages: Iterable[str | None]) -> str | None:
+    """Return the first message that says something is wrong."""
+    return next((message for message in messages if message), None)
+
+
+def check_code(code: orm.AbstractCode | None, prefix: str) -> str | None:
+    """Refuse a code that was set up for another plugin.
+
+    :param prefix: what the code's default calculation plugin must begin with; a code without one is taken as it is
+    """
+    plugin = code.default_calc_job_plugin if code is not None else None
+    if code is None or plugin is None or plugin.startswith(prefix):
+        return None
+    return f"code {code.label} is set up for {plugin}; give a code whose default plugin begins with {prefix!r}"
+
+
+def check_elements(elements: Iterable[str], models: Iterable[MaceModelData], what: str) -> str | None:
+    """Refuse elements that a model does not know."""
+    wanted = sorted(set(elements))
+    for model in models:
+        unknown = [element for element in wanted if element not in model.elements]
+        if unknown:
+            return (
+                f"model {model.name} knows no {', '.join(unknown)} of the {what}, only {', '.join(model.elements)}; "
+                "take a model that was trained with these elements"
+            )
+    return None
+
+
+def gas_elements(gas: orm.Dict | None) -> list[str]:
+    """Return the symbols of a gas molecule; none without a gas."""
+    return [] if gas is None else [str(symbol) for symbol in gas.get_dict().get("symbols", [])]
+
+
+def _number(value: Any) -> float | None:
+    """Return a finite number, None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def check_positive(parameters: Mapping[str, Any], units: Mapping[str, str]) -> str | None:
+    """Refuse parameters that are missing or not above zero.
+
+    :param units: unit by key, for the message
+    """
+    for key, unit in units.items():
+        number = _number(parameters.get(key))
+        if number is None or number <= 0:
+            return f"{key} is {parameters.get(key)!r}; give a number above 0{f' in {unit}' if unit else ''}"
+    return None
+
+
+def check_integer(parameters: Mapping[str, Any], lowest: Mapping[str, int]) -> str | None:
+    """Refuse parameters that are missing, no integers or too small.
+
+    :param lowest: smallest value that makes sense, by key
+    """
+    for key, limit in lowest.items():
+        value = parameters.get(key)
+        if isinstance(value, bool) or not isinstance(value, int) or value < limit:
+            return f"{key} is {value!r}; give an integer of at least {limit}"
+    return None
+
+
+def check_window(window: Any) -> str | None:
+    """Refuse a window of the force deviation that is empty; None means no window."""
+    if window is None:
+        return None
+    bounds = [_number(bound) for bound in window] if isinstance(window, (list, tuple)) else []
+    if len(bounds) != 2 or None in bounds:
+        return f"window is {window!r}; give two numbers in eV/Å, or null for none"
+    low, high = bounds
+    if low is None or high is None or low < 0 or low >= high:
+        return f"window [{low}, {high}] is empty; its lower bound must be at least 0 and below the upper one"
+    return None
+
+
+def check_options(parameters: Mapping[str, Any]) -> str | None:
+    """Refuse a device or a precision that no worker knows."""
+    device, dtype = parameters.get("device", "auto"), parameters.get("dtype", "float64")
+    if device not in _DEVICES:
+        return f"device is {device!r}; it must be one of {', '.join(_DEVICES)}"
+    if dtype not in _DTYPES:
+        return f"dtype is {dtype!r}; it must be one of {', '.join(_DTYPES)}"
+    return None

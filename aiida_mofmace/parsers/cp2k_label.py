@@ -1,0 +1,108 @@
+"""From CP2K's output file to a label."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from aiida import orm
+from aiida.engine import ExitCode
+
+from aiida_mofmace.data.label import DftLabelData
+from aiida_mofmace.data.level import LevelOfTheory
+
+from .careful import CarefulParser
+from .cp2k_output import parse_cp2k_output
+
+__all__ = ["Cp2kLabelParser"]
+
+#: Exit codes that AiiDA's scheduler plugins set before the parser is called.
+_SCHEDULER_OUT_OF_MEMORY = 110
+_SCHEDULER_OUT_OF_WALLTIME = 120
+
+
+class Cp2kLabelParser(CarefulParser):
+    """Make a :class:`DftLabelData` of a single point that is complete, converged and made of numbers."""
+
+    def examine(self) -> ExitCode | None:
+        """Attach the label and CP2K's figures."""
+        name = self.node.get_option("output_filename")
+        if name not in self.retrieved.base.repository.list_object_names():
+            return self._killed() or self.failure("ERROR_OUTPUT_MISSING")
+        content = self.retrieved.base.repository.get_object_content(name, mode="rb").decode(errors="replace")
+        if not content.strip():
+            return self._killed() or self.failure("ERROR_OUTPUT_MISSING")
+        parsed = parse_cp2k_output(content)
+        arrays = ("forces", "stress", "force_symbols")
+        self.out("output_parameters", orm.Dict({k: _storable(v) for k, v in parsed.items() if k not in arrays}))
+        problem = self._problem_of_run(parsed) or self._problem_of_numbers(parsed)
+        if problem is None:
+            self.out("label", self._label(parsed))
+        return problem
+
+    def _killed(self) -> ExitCode | None:
+        """Return why the scheduler ended the job, if it said so."""
+        if self.node.exit_status == _SCHEDULER_OUT_OF_MEMORY:
+            return self.failure("ERROR_OUT_OF_MEMORY")
+        if self.node.exit_status == _SCHEDULER_OUT_OF_WALLTIME:
+            return self.failure("ERROR_OUT_OF_WALLTIME")
+        return None
+
+    def _problem_of_run(self, parsed: dict[str, Any]) -> ExitCode | None:
+        """Return what kept CP2K from the end; the first cause comes first."""
+        if parsed["out_of_memory"] and not parsed["finished"]:
+            return self.failure("ERROR_OUT_OF_MEMORY")
+        if parsed["walltime_exceeded"]:
+            return self.failure("ERROR_OUT_OF_WALLTIME")
+        if parsed["scf_converged"] is False:
+            return self.failure("ERROR_SCF_NOT_CONVERGED", steps=parsed["scf_steps"])
+        if parsed["abort"]:
+            return self.failure("ERROR_OUTPUT_CONTAINS_ABORT", message=parsed["abort"])
+        if not parsed["finished"]:
+            return self._killed() or self.failure("ERROR_OUTPUT_INCOMPLETE")
+        return None
+
+    def _problem_of_numbers(self, parsed: dict[str, Any]) -> ExitCode | None:
+        """Return what is wrong with energy, forces or stress of a run that reached its end."""
+        wanted = ["energy", "forces"]
+        if "STRESS_TENSOR" in self.node.inputs.parameters.get_dict()["FORCE_EVAL"]:
+            wanted.append("stress")
+        for what in wanted:
+            if parsed[what] is None:
+                return self.failure("ERROR_FORCES_MISSING", what=what)
+        symbols = _symbols(self.node.inputs.structure)
+        if len(parsed["forces"]) != len(symbols):
+            message = f"{len(parsed['forces'])} rows for {len(symbols)} atoms"
+            return self.failure("ERROR_WRONG_ATOMS", message=message)
+        if parsed["force_symbols"] not in (None, symbols):
+            return self.failure("ERROR_WRONG_ATOMS", message="the elements stand in another order")
+        for what in wanted:
+            if not _is_finite(parsed[what]):
+                return self.failure("ERROR_NOT_A_NUMBER", what=what)
+        return None
+
+    def _label(self, parsed: dict[str, Any]) -> DftLabelData:
+        return DftLabelData(
+            energy=parsed["energy"],
+            forces=parsed["forces"],
+            stress=parsed["stress"],
+            symbols=_symbols(self.node.inputs.structure),
+            converged=True,
+            level_of_theory=LevelOfTheory.from_dict(self.node.inputs.level.get_dict()).summary,
+            program_version=f"CP2K {parsed['version']}",
+            warnings=parsed["warnings"],
+        )
+
+
+def _symbols(structure: orm.StructureData) -> list[str]:
+    """Return the element of each atom, in order."""
+    return [structure.get_kind(site.kind_name).symbol for site in structure.sites]
+
+
+def _is_finite(value: Any) -> bool:
+    return all(_is_finite(item) for item in value) if isinstance(value, list) else math.isfinite(value)
+
+
+def _storable(value: Any) -> Any:
+    """Return a value that the database can hold: None for what is not a number."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
