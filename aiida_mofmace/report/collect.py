@@ -1,0 +1,385 @@
+"""From the provenance of a run to plain data: what the report and the summary show.
+
+Everything is read from nodes, so a run of somebody else's that came in an archive is as good as one's own. A run that
+failed on the way gives what it had made; ``missing`` says for each other part why it is not there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from aiida import orm
+from aiida.common.exceptions import NotExistent
+from aiida.common.links import LinkType
+from numpy.typing import NDArray
+
+from aiida_mofmace.report.experiments import NO_EXPERIMENT, measured
+from aiida_mofmace.report.tree import PHASES, ProcessRecord, ProcessTree
+
+__all__ = ["collect"]
+
+BAR = 1.0e5
+
+
+def collect(process: orm.ProcessNode) -> dict[str, Any]:
+    """Read what a run of ``MofMaceWorkChain`` (or of a part of it) has given so far.
+
+    :param process: the run, finished or not
+    :return: header, phases, labels, failures, learning_curve, parity, selections, deviations, isotherm, timeseries,
+        heat_of_adsorption, experiment, and missing (part -> reason)
+    """
+    tree = ProcessTree(int(process.pk or 0))
+    header = _header(process, tree)
+    gas = header["gas"] or ""
+    data: dict[str, Any] = {
+        "header": header,
+        "phases": _phases(tree),
+        "labels": _labels(tree),
+        "failures": _failures(tree),
+        "learning_curve": _dict_output(process, tree, "learning_curve", "ActiveLearningWorkChain").get("rounds", []),
+        "stop_reason": _stop_reason(process, tree),
+        "parity": _parity(process, tree),
+        "selections": _selections(tree),
+        "deviations": _deviations(tree),
+        "isotherm": _dict_output(process, tree, "isotherm", "MDGCMCIsothermWorkChain"),
+        "timeseries": _timeseries(tree),
+        "heat_of_adsorption": _dict_output(process, tree, "heat_of_adsorption", "MDGCMCIsothermWorkChain"),
+        "experiment": measured(header["counts"], gas) if header["counts"] else NO_EXPERIMENT,
+    }
+    data["missing"] = _missing(data, tree)
+    return data
+
+
+# ---------------------------------------------------------------------------------------------------- what was run
+
+
+def _first_input(process: orm.ProcessNode, *names: str) -> orm.Data | None:
+    inputs = {link.link_label: link.node for link in process.base.links.get_incoming().all()}
+    return next((inputs[name] for name in names if name in inputs), None)
+
+
+def _text(node: orm.Data | None, *keys: str) -> str | None:
+    """Return the value of a ``Str`` or the first of these keys of a ``Dict``."""
+    if isinstance(node, orm.Dict):
+        content = node.get_dict()
+        return next((str(content[key]) for key in keys if content.get(key) is not None), None)
+    return str(node.base.attributes.get("value", "")) or None if node is not None else None
+
+
+def _header(process: orm.ProcessNode, tree: ProcessTree) -> dict[str, Any]:
+    structure = _first_input(process, "structure")
+    version = process.base.attributes.get("version", {})
+    return {
+        "pk": process.pk,
+        "uuid": process.uuid,
+        "label": process.label,
+        "description": process.description,
+        "process": tree.root.label,
+        "state": tree.root.state,
+        "exit_status": process.exit_status,
+        "exit_message": process.exit_message,
+        "started": process.ctime,
+        "ended": tree.root.mtime if tree.root.is_terminated else None,
+        "wall_seconds": (tree.root.mtime - tree.root.ctime).total_seconds(),
+        "gas": _text(_first_input(process, "gas"), "name"),
+        "protocol": _text(_first_input(process, "protocol"), "protocol", "name"),
+        "overrides": _overrides(process),
+        "versions": {
+            "aiida-mofmace": version.get("plugin"),
+            "aiida-core": version.get("core"),
+            **_worker_versions(tree),
+        },
+        **_structure(structure),
+        **_models(process),
+    }
+
+
+def _overrides(process: orm.ProcessNode) -> dict[str, Any]:
+    node = _first_input(process, "overrides")
+    return node.get_dict() if isinstance(node, orm.Dict) else {}
+
+
+def _structure(node: orm.Data | None) -> dict[str, Any]:
+    if not isinstance(node, orm.StructureData):
+        return {"material": None, "formula": None, "counts": {}, "n_atoms": None, "volume": None, "atoms": None}
+    atoms = node.get_ase()
+    return {
+        "material": node.label or node.get_formula("hill_compact"),
+        "formula": atoms.get_chemical_formula("hill"),
+        "counts": dict(Counter(atoms.get_chemical_symbols())),
+        "n_atoms": len(atoms),
+        "volume": float(node.get_cell_volume()),
+        "atoms": atoms,
+    }
+
+
+def _models(process: orm.ProcessNode) -> dict[str, Any]:
+    """Read the foundation model that went in and the models that came out, by attributes alone."""
+
+    def is_model(node: orm.Node) -> bool:
+        return "sha256" in node.base.attributes.all and "r_max" in node.base.attributes.all
+
+    def read(node: orm.Node) -> dict[str, Any]:
+        keys = ("kind", "sha256", "r_max", "dtype", "elements", "heads", "mace_version", "n_parameters")
+        values = {key: node.base.attributes.get(key, None) for key in keys}
+        return {"pk": node.pk, "uuid": node.uuid, "label": node.label, **values}
+
+    incoming = [link.node for link in process.base.links.get_incoming().all()]
+    outgoing = process.base.links.get_outgoing(link_type=LinkType.RETURN).all()
+    return {
+        "foundation": next((read(node) for node in incoming if is_model(node)), None),
+        "models": {link.link_label: read(link.node) for link in outgoing if is_model(link.node)},
+    }
+
+
+def _worker_versions(tree: ProcessTree) -> dict[str, str]:
+    """Return the versions that the latest trainings and simulations report."""
+    jobs = tree.labelled("FineTuneCalculation", "MdGcmcCalculation", "MaceMdCalculation", "CommitteeCalculation")
+    for record in reversed(jobs):
+        results = _output(record, "results")
+        if isinstance(results, orm.Dict) and results.get_dict().get("versions"):
+            return {str(key): str(value) for key, value in results.get_dict()["versions"].items() if value}
+    return {}
+
+
+def _output(record: ProcessRecord, label: str) -> orm.Data | None:
+    try:
+        node = orm.load_node(record.pk).base.links.get_outgoing(link_label_filter=label).one().node
+    except (NotExistent, ValueError):
+        return None
+    return node if isinstance(node, orm.Data) else None
+
+
+def _output_of(process: orm.ProcessNode, tree: ProcessTree, label: str, maker: str) -> orm.Data | None:
+    """Return an output of the run itself, else of the latest work chain that makes it."""
+    for record in (tree.root, *reversed(tree.labelled(maker))):
+        node = _output(record, label)
+        if node is not None:
+            return node
+    return None
+
+
+def _dict_output(process: orm.ProcessNode, tree: ProcessTree, label: str, maker: str) -> dict[str, Any]:
+    node = _output_of(process, tree, label, maker)
+    return dict(node.get_dict()) if isinstance(node, orm.Dict) else {}
+
+
+def _stop_reason(process: orm.ProcessNode, tree: ProcessTree) -> str | None:
+    return _text(_output_of(process, tree, "stop_reason", "ActiveLearningWorkChain"), "reason")
+
+
+def _journal_name(tree: ProcessTree, record: ProcessRecord) -> str:
+    callers = [caller.name for caller in tree.callers(record) if caller.parent is not None]
+    return " / ".join([*reversed(callers), record.name])
+
+
+def _phases(tree: ProcessTree) -> list[dict[str, Any]]:
+    """List what the run called, and the phases these called, in order of time."""
+    rows: list[dict[str, Any]] = []
+    for record in sorted(tree.records.values(), key=lambda record: (record.ctime, record.pk)):
+        nested_phase = record.depth == 2 and record.label in PHASES
+        if record.depth != 1 and not nested_phase:
+            continue
+        rows.append(
+            {
+                "pk": record.pk,
+                "name": record.name,
+                "process": record.label,
+                "parent": record.parent if record.depth == 2 else None,
+                "depth": record.depth,
+                "start_seconds": _seconds(tree.root.ctime, record.ctime),
+                "wall_seconds": _seconds(record.ctime, record.mtime),
+                "state": record.state,
+                "exit_status": record.exit_status,
+            }
+        )
+    top = [row for row in rows if row["depth"] == 1]
+    return [row for parent in top for row in (parent, *(r for r in rows if r["parent"] == parent["pk"]))]
+
+
+def _seconds(start: datetime, end: datetime) -> float:
+    return max((end - start).total_seconds(), 0.0)
+
+
+# --------------------------------------------------------------------------------------------------------- labels
+
+
+def _labels(tree: ProcessTree) -> dict[str, Any]:
+    """Count the labels that the label work chains returned, by level of theory."""
+    pks = [record.pk for record in tree.labelled("LabelWorkChain")]
+    builder = orm.QueryBuilder().append(orm.WorkChainNode, filters={"id": {"in": pks or [-1]}}, tag="chain")
+    edges = {"type": LinkType.RETURN.value, "label": {"like": "labels\\_\\_%"}}
+    columns = ["uuid", "attributes.level_of_theory.name", "attributes.level_of_theory.hash"]
+    builder.append(orm.Data, with_incoming="chain", edge_filters=edges, project=columns)
+    labels = {uuid: (name, hash_) for uuid, name, hash_ in builder.iterall()}
+    levels = Counter(labels.values())
+    return {
+        "made": len(labels),
+        "failed": len(_failures(tree)),
+        "levels": [{"name": name, "hash": hash_, "count": count} for (name, hash_), count in sorted(levels.items())],
+    }
+
+
+def _failures(tree: ProcessTree) -> list[dict[str, Any]]:
+    """List the labels that could not be had, from the work chains' own tables where they got that far."""
+    rows: list[dict[str, Any]] = []
+    for record in tree.labelled("LabelWorkChain"):
+        where = _journal_name(tree, record)
+        node = _output(record, "failures")
+        if isinstance(node, orm.Dict):
+            rows += [{"where": where, "key": key, **value} for key, value in sorted(node.get_dict().items())]
+            continue
+        for child in tree.records.values():
+            if child.parent == record.pk and child.is_terminated and not child.is_finished_ok:
+                reason = orm.load_node(child.pk).exit_message or child.state
+                status = {"exit_status": child.exit_status, "pk": child.pk, "reason": reason}
+                rows.append({"where": where, "key": child.name, **status})
+    return rows
+
+
+# -------------------------------------------------------------------------------------------------------- the model
+
+
+def _parity(process: orm.ProcessNode, tree: ProcessTree) -> dict[str, dict[str, Any]]:
+    found = {}
+    for stage in ("before", "after"):
+        node = _output_of(process, tree, f"parity_{stage}", "ValidationWorkChain")
+        if isinstance(node, orm.ArrayData):
+            found[stage] = _parity_of(node)
+    return found
+
+
+def _parity_of(node: orm.ArrayData) -> dict[str, Any]:
+    """Compare the committee's mean prediction with the labels.
+
+    :return: energies in eV/atom (n_frames,), forces in eV/Å (n_components,), loadings (n_frames,), and the mean
+        absolute errors in meV/atom and meV/Å
+    """
+    n_atoms = np.diff(node.get_array("offsets")).astype(float)
+    predicted = np.asarray(node.get_array("energies"), dtype=float).mean(axis=0) / n_atoms
+    reference = np.asarray(node.get_array("reference_energies"), dtype=float) / n_atoms
+    forces = np.asarray(node.get_array("forces"), dtype=float).mean(axis=0).ravel()
+    reference_forces = np.asarray(node.get_array("reference_forces"), dtype=float).ravel()
+    loadings = node.get_array("loadings") if "loadings" in node.get_arraynames() else np.zeros(len(n_atoms), dtype=int)
+    return {
+        "pk": node.pk,
+        "energies": predicted,
+        "reference_energies": reference,
+        "forces": forces,
+        "reference_forces": reference_forces,
+        "loadings": np.asarray(loadings),
+        "n_models": int(node.get_array("energies").shape[0]),
+        "energy_mae_mev_per_atom": 1000.0 * float(np.abs(predicted - reference).mean()),
+        "force_mae_mev_per_ang": 1000.0 * float(np.abs(forces - reference_forces).mean()),
+    }
+
+
+def _array(node: orm.Data | None, name: str) -> NDArray[Any] | None:
+    if isinstance(node, orm.ArrayData) and name in node.get_arraynames():
+        return node.get_array(name)
+    return None
+
+
+def _selections(tree: ProcessTree) -> list[dict[str, Any]]:
+    rows = []
+    for record in tree.labelled("DiversitySelectCalculation"):
+        node = _output(record, "map")
+        xy, kind = _array(node, "xy"), _array(node, "kind")
+        if xy is None or kind is None:
+            continue
+        results = _output(record, "results")
+        content = results.get_dict() if isinstance(results, orm.Dict) else {}
+        coverage = (content.get("results") or content).get("coverage") or {}
+        rows.append(
+            {"pk": record.pk, "name": _journal_name(tree, record), "xy": xy, "kind": kind, "coverage": coverage}
+        )
+    return rows
+
+
+def _setting(record: ProcessRecord, key: str) -> Any:
+    """Return a parameter of a worker calculation."""
+    node = _first_input(orm.load_node(record.pk), "parameters")
+    content = node.get_dict() if isinstance(node, orm.Dict) else {}
+    return content.get(key, (content.get("parameters") or {}).get(key))
+
+
+def _deviations(tree: ProcessTree) -> list[dict[str, Any]]:
+    rows = []
+    for record in tree.labelled("CommitteeCalculation"):
+        window = _setting(record, "window")
+        sigma_max = _array(_output(record, "predictions"), "sigma_max")
+        if window is None or sigma_max is None or not len(sigma_max):
+            continue
+        name = _journal_name(tree, record)
+        values = np.asarray(sigma_max, dtype=float)
+        rows.append({"pk": record.pk, "name": name, "sigma_max": values, "window": [float(v) for v in window]})
+    return rows
+
+
+# --------------------------------------------------------------------------------------------------------- the gas
+
+
+def _timeseries(tree: ProcessTree) -> list[dict[str, Any]]:
+    """Join the chunks of each pressure.
+
+    :return: by rising pressure: pressure_Pa, step and loading, all chunks behind one another
+    """
+    chunks: dict[float, list[tuple[NDArray[Any], NDArray[Any]]]] = {}
+    for record in tree.labelled("MdGcmcCalculation"):
+        if tree.phase_of(record).label not in ("MDGCMCIsothermWorkChain", tree.root.label):
+            continue
+        node, pressure = _output(record, "timeseries"), _setting(record, "pressure")
+        step, loading = _array(node, "step"), _array(node, "loading")
+        if pressure is not None and step is not None and loading is not None and len(step):
+            chunks.setdefault(float(pressure), []).append((step, loading))
+    return [{"pressure_Pa": pressure, **_joined(chunks[pressure])} for pressure in sorted(chunks)]
+
+
+def _joined(parts: list[tuple[NDArray[Any], NDArray[Any]]]) -> dict[str, Any]:
+    """Put chunks behind one another; a chunk that counts its steps from zero goes on where the last one ended."""
+    steps: list[NDArray[np.float64]] = []
+    for step, _ in parts:
+        end = float(steps[-1][-1]) if steps else 0.0
+        begins_anew = bool(steps) and float(step[0]) < end
+        steps.append(np.asarray(step, dtype=float) + (end if begins_anew else 0.0))
+    return {"step": np.concatenate(steps), "loading": np.concatenate([loading for _, loading in parts])}
+
+
+# ------------------------------------------------------------------------------------------------ what is not there
+
+_MAKERS = {
+    "learning_curve": ("The learning curve was not written", "ActiveLearningWorkChain"),
+    "parity": ("The model was not validated", "ValidationWorkChain"),
+    "selections": ("No frames were selected", "DiversitySelectCalculation"),
+    "deviations": ("The committee's force deviation was not computed", "CommitteeCalculation"),
+    "isotherm": ("The isotherm was not computed", "MDGCMCIsothermWorkChain"),
+    "timeseries": ("There is no grand-canonical simulation", "MdGcmcCalculation"),
+    "heat_of_adsorption": ("The heat of adsorption was not computed", "MDGCMCIsothermWorkChain"),
+    "labels": ("No label was made", "LabelWorkChain"),
+}
+
+
+def _missing(data: dict[str, Any], tree: ProcessTree) -> dict[str, str]:
+    present = {**data, "labels": data["labels"]["made"]}
+    present["parity"] = len(data["parity"]) == 2
+    return {part: f"{what}: {_why(tree, maker)}" for part, (what, maker) in _MAKERS.items() if not present[part]}
+
+
+def _why(tree: ProcessTree, maker: str) -> str:
+    made = tree.labelled(maker)
+    record = made[-1] if made else tree.root
+    if not made and not record.is_terminated:
+        return f"{maker} has not started yet."
+    before = "" if made else f"{maker} was never started; "
+    if not record.is_terminated:
+        return f"{record.label} <{record.pk}> is {record.state}."
+    node = orm.load_node(record.pk)
+    reason = node.exit_message or (node.exception or "").strip().splitlines()[-1:] or ""
+    reason = reason[0] if isinstance(reason, list) else reason
+    if record.is_finished_ok:
+        return f"{before}{record.label} <{record.pk}> finished without giving it."
+    status = f" with exit status {record.exit_status}" if record.exit_status is not None else ""
+    return f"{before}{record.label} <{record.pk}> {record.state}{status}{': ' + reason if reason else ''}."

@@ -1,0 +1,202 @@
+"""Follow a run in the terminal: its messages as they are written, and how far each kind of work is."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from datetime import datetime, timezone
+from typing import TextIO
+
+from aiida import orm
+from aiida.common.links import LinkType
+
+from aiida_mofmace.report.tree import ProcessRecord, ProcessTree
+
+__all__ = ["INTERRUPTED", "duration", "follow", "tally"]
+
+#: What :func:`follow` returns after Ctrl-C, as a shell would.
+INTERRUPTED = 130
+
+#: Work that is counted while its phase runs.
+_COUNTED = {
+    "MaceMdCalculation": "MD runs",
+    "DiversitySelectCalculation": "selections",
+    "Cp2kLabelBaseWorkChain": "labels",
+    "TbliteLabelCalculation": "labels",
+    "FineTuneWorkChain": "trainings",
+    "CommitteeCalculation": "committee evaluations",
+    "MdGcmcCalculation": "MD-GCMC chunks",
+}
+
+_PREFIX = re.compile(r"^\[\d+\|[^|\]]+\|[^\]]+\]:\s*")
+# Workers write at once and a database may hand out identifiers before it commits: look back this far.
+_LOOK_BACK = 200
+_SECONDS_BETWEEN_TALLIES = 5.0
+_SECONDS_BEFORE_ASKING_FOR_THE_DAEMON = 30.0
+
+
+def duration(seconds: float) -> str:
+    """Write a time span as ``m:ss`` or ``h:mm:ss``."""
+    minutes, rest = divmod(round(max(seconds, 0.0)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def tally(tree: ProcessTree) -> str:
+    """Say in one line how far the phases are that have not ended, e.g. ``labels 34/60 done, 2 running``.
+
+    :param tree: the run
+    :return: the line, empty if nothing countable has started
+    """
+    counts: dict[str, list[int]] = {}
+    totals: dict[str, int] = {}
+    for record in tree.records.values():
+        if record.label not in _COUNTED:
+            continue
+        phase = tree.phase_of(record)
+        if phase.is_terminated:
+            continue
+        noun = _COUNTED[record.label]
+        done, failed, running = counts.setdefault(noun, [0, 0, 0])
+        counts[noun] = [
+            done + record.is_finished_ok,
+            failed + (record.is_terminated and not record.is_finished_ok),
+            running + (not record.is_terminated),
+        ]
+    if "labels" in counts:
+        totals["labels"] = sum(_n_structures(r.pk) for r in tree.labelled("LabelWorkChain") if not r.is_terminated)
+    return " · ".join(_count(noun, *numbers, total=totals.get(noun, 0)) for noun, numbers in counts.items())
+
+
+def _count(noun: str, done: int, failed: int, running: int, total: int) -> str:
+    text = f"{noun} {done}/{total} done" if total else f"{noun} {done} done"
+    if failed:
+        text += f", {failed} failed"
+    return f"{text}, {running} running" if running else text
+
+
+def _n_structures(pk: int) -> int:
+    """Count the structures a label work chain was given."""
+    builder = orm.QueryBuilder().append(orm.WorkChainNode, filters={"id": pk}, tag="chain")
+    edges = {"type": LinkType.INPUT_WORK.value, "label": {"like": "structures\\_\\_%"}}
+    return builder.append(orm.Data, with_outgoing="chain", edge_filters=edges).count()
+
+
+class _Follower:
+    """Prints what is new since it looked last.
+
+    :param tree: the run
+    :param stream: where to print
+    """
+
+    def __init__(self, tree: ProcessTree, stream: TextIO) -> None:
+        self.tree = tree
+        self.stream = stream
+        self._seen: set[int] = set()
+        self._last_log = 0
+        self._last_tally = ""
+        self._tally_time = float("-inf")
+        self._told_paused: set[int] = set()
+
+    def print(self, text: str, when: datetime | None = None) -> None:
+        """Print a line behind the time since the run began."""
+        elapsed = (when or datetime.now(timezone.utc)) - self.tree.root.ctime
+        self.stream.write(f"{duration(elapsed.total_seconds()):>8}  {text}\n")
+        self.stream.flush()
+
+    def look(self, final: bool = False) -> bool:
+        """Print new messages, paused processes and the tally; return whether there was any change."""
+        # Messages first: whoever wrote one before this query is found by the refresh after it.
+        rows = self._new_logs()
+        self.tree.refresh()
+        messages = [row for row in rows if row[1] in self.tree.records]
+        for pk, node, when, level, text in messages:
+            self._seen.add(pk)
+            self.print(self._message(self.tree.records[node], level, text), when)
+        return bool(messages) | self._tell_paused() | self._tell_tally(final)
+
+    def _new_logs(self) -> list[tuple[int, int, datetime, str, str]]:
+        columns = ["id", "dbnode_id", "time", "levelname", "message"]
+        filters = {"id": {">": self._last_log - _LOOK_BACK}, "time": {">=": self.tree.root.ctime}}
+        builder = orm.QueryBuilder().append(orm.Log, filters=filters, project=columns)
+        rows = [tuple(row) for row in builder.order_by({orm.Log: "id"}).iterall() if row[0] not in self._seen]
+        self._last_log = max((row[0] for row in rows), default=self._last_log)
+        return rows
+
+    @staticmethod
+    def _message(record: ProcessRecord, level: str, text: str) -> str:
+        indent = "  " * record.depth
+        mark = "" if level in ("REPORT", "INFO") else f"{level}: "
+        lines = _PREFIX.sub("", text).rstrip().splitlines() or [""]
+        follow_up = "".join(f"\n{'':>10}{indent}  {line}" for line in lines[1:])
+        return f"{indent}{record.name} <{record.pk}>  {mark}{lines[0]}{follow_up}"
+
+    def _tell_paused(self) -> bool:
+        paused = [r for r in self.tree.records.values() if r.paused and not r.is_terminated]
+        new = [record for record in paused if record.pk not in self._told_paused]
+        for record in new:
+            self._told_paused.add(record.pk)
+            self.print(
+                f"{'  ' * record.depth}{record.name} <{record.pk}>  is paused: `verdi process report {record.pk}` says "
+                f"why, `verdi process play {record.pk}` lets it go on"
+            )
+        return bool(new)
+
+    def _tell_tally(self, final: bool) -> bool:
+        line = tally(self.tree)
+        due = final or time.monotonic() - self._tally_time >= _SECONDS_BETWEEN_TALLIES
+        if not line or line == self._last_tally or not due:
+            return False
+        self._last_tally, self._tally_time = line, time.monotonic()
+        self.print(f"-- {line}")
+        return True
+
+
+def _daemon_hint() -> str | None:
+    """Say that no daemon runs, where the profile has a broker and so needs one."""
+    from aiida.engine.daemon.client import get_daemon_client
+    from aiida.manage import get_manager
+
+    profile = get_manager().get_profile()
+    if profile is None or not profile.process_control_backend:
+        return None
+    if get_daemon_client(profile.name).is_daemon_running:
+        return None
+    return "the daemon is not running, so nothing moves: start it with `verdi daemon start`"
+
+
+def follow(process: orm.ProcessNode, stream: TextIO | None = None, poll_seconds: float = 2.0) -> int:
+    """Print the messages of a run and of all it called until it has ended.
+
+    Only the database is asked, so the run may be anybody's: a daemon's, or one that ended long ago. Ctrl-C ends the
+    looking, not the run.
+
+    :param process: the run
+    :param stream: where to print, standard output if None
+    :param poll_seconds: seconds between two looks
+    :return: exit status of the process, 1 if it excepted or was killed, 130 after Ctrl-C
+    """
+    pk = int(process.pk or 0)
+    follower = _Follower(ProcessTree(pk), stream if stream is not None else sys.stdout)
+    root = follower.tree.root
+    changed, told = time.monotonic(), False
+    try:
+        while not root.is_terminated:
+            if follower.look():
+                changed, told = time.monotonic(), False
+            elif not told and time.monotonic() - changed > _SECONDS_BEFORE_ASKING_FOR_THE_DAEMON:
+                told = True
+                hint = _daemon_hint()
+                if hint:
+                    follower.print(hint)
+            time.sleep(poll_seconds)
+        follower.look(final=True)
+    except KeyboardInterrupt:
+        follower.print(f"no longer looking; the run goes on. Look again with `mofmace status {pk} --follow`")
+        return INTERRUPTED
+    ended = f"exit status {root.exit_status}" if root.state == "finished" else "no exit status"
+    follower.print(f"{root.label} <{pk}> {root.state} ({ended})", root.mtime)
+    if root.state == "finished":
+        return int(root.exit_status or 0)
+    return 1

@@ -1,0 +1,115 @@
+"""The outcome of a run in one screen of text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiida import orm
+
+from aiida_mofmace.report.collect import BAR, collect
+from aiida_mofmace.report.progress import duration
+
+__all__ = ["print_summary", "summary", "with_error"]
+
+
+def with_error(value: float | None, error: float | None, digits: int = 2, unit: str = "") -> str:
+    """Write ``1.23 ± 0.04 unit``; a missing value is a dash, a missing error is left out."""
+    if value is None:
+        return "-"
+    text = f"{value:.{digits}f}" if error is None else f"{value:.{digits}f} ± {error:.{digits}f}"
+    return f"{text} {unit}".rstrip()
+
+
+def summary(process: orm.ProcessNode) -> str:
+    """Return labels made and failed, errors before and after fine-tuning, isotherm, heat, wall times and the PK.
+
+    :param process: the run, finished or not
+    :return: the text, several lines
+    """
+    return render(collect(process))
+
+
+def print_summary(process: orm.ProcessNode) -> None:
+    """Print :func:`summary`."""
+    print(summary(process))
+
+
+def render(data: dict[str, Any]) -> str:
+    """Write the summary of collected data.
+
+    :param data: what :func:`~aiida_mofmace.report.collect.collect` gave
+    """
+    header = data["header"]
+    what = f"{header['material'] or 'unknown material'} + {header['gas'] or 'unknown gas'}"
+    protocol = f", protocol {header['protocol']}" if header["protocol"] else ""
+    ended = f" [{header['exit_status']}]" if header["exit_status"] is not None else ""
+    lines = [
+        f"{what}{protocol}",
+        f"{header['process']} <{header['pk']}> {header['state']}{ended}  {header['uuid']}",
+    ]
+    if header["exit_message"]:
+        lines.append(f"  {header['exit_message']}")
+    sections = (_labels, _validation, _isotherm, _heat, _times)
+    return "\n".join([*lines, *(line for section in sections for line in ("", *section(data)))])
+
+
+def _labels(data: dict[str, Any]) -> list[str]:
+    labels = data["labels"]
+    levels = ", ".join(f"{level['count']} at {level['name']}" for level in labels["levels"])
+    lines = [f"Labels      {labels['made']} made{f' ({levels})' if levels else ''}, {labels['failed']} failed"]
+    lines += [f"  {row['where']}, {row['key']}: {row.get('reason', 'no reason given')}" for row in data["failures"]]
+    if data["stop_reason"]:
+        lines.append(f"Rounds      {len(data['learning_curve'])}, ended: {data['stop_reason']}")
+    return lines
+
+
+def _validation(data: dict[str, Any]) -> list[str]:
+    if "parity" in data["missing"]:
+        return [data["missing"]["parity"]]
+    lines = [f"{'Validation':<12}{'energy MAE':>18}{'force MAE':>16}"]
+    for stage, name in (("before", "foundation"), ("after", "fine-tuned")):
+        parity = data["parity"][stage]
+        energy, force = parity["energy_mae_mev_per_atom"], parity["force_mae_mev_per_ang"]
+        lines.append(f"{name:<12}{energy:>9.2f} meV/atom{force:>10.1f} meV/Å")
+    return lines
+
+
+def _isotherm(data: dict[str, Any]) -> list[str]:
+    if "isotherm" in data["missing"]:
+        return [data["missing"]["isotherm"]]
+    isotherm = data["isotherm"]
+    lines = [
+        f"Isotherm at {isotherm['temperature_K']:g} K",
+        f"{'pressure':>12}{'loading':>22}{'per cell':>18}{'samples':>9}{'isosteric heat':>22}",
+    ]
+    for point in isotherm["points"]:
+        loading = with_error(point["loading_mol_per_kg"], point["loading_mol_per_kg_error"], 2, "mol/kg")
+        cell = with_error(point["loading_per_cell"], point["loading_per_cell_error"])
+        heat = with_error(
+            point.get("isosteric_heat_kJ_per_mol"), point.get("isosteric_heat_error_kJ_per_mol"), 1, "kJ/mol"
+        )
+        samples = point.get("effective_samples")
+        mark = "" if point["converged"] else "  not converged"
+        shown = f"{samples:.0f}" if samples is not None else "-"
+        lines.append(f"{point['pressure_Pa'] / BAR:>8.4g} bar{loading:>22}{cell:>18}{shown:>9}{heat:>22}{mark}")
+    return lines
+
+
+def _heat(data: dict[str, Any]) -> list[str]:
+    if "heat_of_adsorption" in data["missing"]:
+        return [data["missing"]["heat_of_adsorption"]]
+    heat = data["heat_of_adsorption"]
+    value = with_error(heat["value_kJ_per_mol"], heat.get("error_kJ_per_mol"), 1, "kJ/mol")
+    measured = [f"{row['value_kJ_per_mol']:g} ({row['source']})" for row in data["experiment"]["heats_of_adsorption"]]
+    beside = f"; measured: {', '.join(measured)}" if measured else ""
+    return [f"Heat of adsorption at {heat['temperature_K']:g} K: {value}{beside}"]
+
+
+def _times(data: dict[str, Any]) -> list[str]:
+    lines = ["Wall time"]
+    for phase in data["phases"]:
+        if phase["depth"] != 1:
+            continue
+        ended = "" if phase["exit_status"] == 0 else f"  {phase['state']} [{phase['exit_status']}]"
+        lines.append(f"  {phase['name']:<28}{duration(phase['wall_seconds']):>9}{ended}")
+    return [*lines, f"  {'all':<28}{duration(data['header']['wall_seconds']):>9}"]
