@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 from aiida import orm
-from aiida.common.exceptions import NotExistent
 from aiida.common.links import LinkType
 from numpy.typing import NDArray
 
 from aiida_mofmace.report.experiments import NO_EXPERIMENT, measured
-from aiida_mofmace.report.tree import PHASES, ProcessRecord, ProcessTree
+from aiida_mofmace.report.header import header as describe
+from aiida_mofmace.report.provenance import array, dict_output, journal_name, load, output, output_of, setting, text
+from aiida_mofmace.report.tree import PHASES, ProcessTree
 
 __all__ = ["collect"]
 
@@ -32,148 +33,29 @@ def collect(process: orm.ProcessNode) -> dict[str, Any]:
         heat_of_adsorption, experiment, and missing (part -> reason)
     """
     tree = ProcessTree(int(process.pk or 0))
-    header = _header(process, tree)
+    header = describe(process, tree)
     gas = header["gas"] or ""
     data: dict[str, Any] = {
         "header": header,
         "phases": _phases(tree),
         "labels": _labels(tree),
         "failures": _failures(tree),
-        "learning_curve": _dict_output(process, tree, "learning_curve", "ActiveLearningWorkChain").get("rounds", []),
-        "stop_reason": _stop_reason(process, tree),
-        "parity": _parity(process, tree),
+        "learning_curve": dict_output(tree, "learning_curve", "ActiveLearningWorkChain").get("rounds", []),
+        "stop_reason": _stop_reason(tree),
+        "parity": _parity(tree),
         "selections": _selections(tree),
         "deviations": _deviations(tree),
-        "isotherm": _dict_output(process, tree, "isotherm", "MDGCMCIsothermWorkChain"),
+        "isotherm": dict_output(tree, "isotherm", "MDGCMCIsothermWorkChain"),
         "timeseries": _timeseries(tree),
-        "heat_of_adsorption": _dict_output(process, tree, "heat_of_adsorption", "MDGCMCIsothermWorkChain"),
+        "heat_of_adsorption": dict_output(tree, "heat_of_adsorption", "MDGCMCIsothermWorkChain"),
         "experiment": measured(header["counts"], gas) if header["counts"] else NO_EXPERIMENT,
     }
     data["missing"] = _missing(data, tree)
     return data
 
 
-# ---------------------------------------------------------------------------------------------------- what was run
-
-
-def _first_input(process: orm.ProcessNode, *names: str) -> orm.Data | None:
-    inputs = {link.link_label: link.node for link in process.base.links.get_incoming().all()}
-    return next((inputs[name] for name in names if name in inputs), None)
-
-
-def _text(node: orm.Data | None, *keys: str) -> str | None:
-    """Return the value of a ``Str`` or the first of these keys of a ``Dict``."""
-    if isinstance(node, orm.Dict):
-        content = node.get_dict()
-        return next((str(content[key]) for key in keys if content.get(key) is not None), None)
-    return str(node.base.attributes.get("value", "")) or None if node is not None else None
-
-
-def _header(process: orm.ProcessNode, tree: ProcessTree) -> dict[str, Any]:
-    structure = _first_input(process, "structure")
-    version = process.base.attributes.get("version", {})
-    return {
-        "pk": process.pk,
-        "uuid": process.uuid,
-        "label": process.label,
-        "description": process.description,
-        "process": tree.root.label,
-        "state": tree.root.state,
-        "exit_status": process.exit_status,
-        "exit_message": process.exit_message,
-        "started": process.ctime,
-        "ended": tree.root.mtime if tree.root.is_terminated else None,
-        "wall_seconds": (tree.root.mtime - tree.root.ctime).total_seconds(),
-        "gas": _text(_first_input(process, "gas"), "name"),
-        "protocol": _text(_first_input(process, "protocol"), "protocol", "name"),
-        "overrides": _overrides(process),
-        "versions": {
-            "aiida-mofmace": version.get("plugin"),
-            "aiida-core": version.get("core"),
-            **_worker_versions(tree),
-        },
-        **_structure(structure),
-        **_models(process),
-    }
-
-
-def _overrides(process: orm.ProcessNode) -> dict[str, Any]:
-    node = _first_input(process, "overrides")
-    return node.get_dict() if isinstance(node, orm.Dict) else {}
-
-
-def _structure(node: orm.Data | None) -> dict[str, Any]:
-    if not isinstance(node, orm.StructureData):
-        return {"material": None, "formula": None, "counts": {}, "n_atoms": None, "volume": None, "atoms": None}
-    atoms = node.get_ase()
-    return {
-        "material": node.label or node.get_formula("hill_compact"),
-        "formula": atoms.get_chemical_formula("hill"),
-        "counts": dict(Counter(atoms.get_chemical_symbols())),
-        "n_atoms": len(atoms),
-        "volume": float(node.get_cell_volume()),
-        "atoms": atoms,
-    }
-
-
-def _models(process: orm.ProcessNode) -> dict[str, Any]:
-    """Read the foundation model that went in and the models that came out, by attributes alone."""
-
-    def is_model(node: orm.Node) -> bool:
-        return "sha256" in node.base.attributes.all and "r_max" in node.base.attributes.all
-
-    def read(node: orm.Node) -> dict[str, Any]:
-        keys = ("kind", "sha256", "r_max", "dtype", "elements", "heads", "mace_version", "n_parameters")
-        values = {key: node.base.attributes.get(key, None) for key in keys}
-        return {"pk": node.pk, "uuid": node.uuid, "label": node.label, **values}
-
-    incoming = [link.node for link in process.base.links.get_incoming().all()]
-    outgoing = process.base.links.get_outgoing(link_type=LinkType.RETURN).all()
-    return {
-        "foundation": next((read(node) for node in incoming if is_model(node)), None),
-        "models": {link.link_label: read(link.node) for link in outgoing if is_model(link.node)},
-    }
-
-
-def _worker_versions(tree: ProcessTree) -> dict[str, str]:
-    """Return the versions that the latest trainings and simulations report."""
-    jobs = tree.labelled("FineTuneCalculation", "MdGcmcCalculation", "MaceMdCalculation", "CommitteeCalculation")
-    for record in reversed(jobs):
-        results = _output(record, "results")
-        if isinstance(results, orm.Dict) and results.get_dict().get("versions"):
-            return {str(key): str(value) for key, value in results.get_dict()["versions"].items() if value}
-    return {}
-
-
-def _output(record: ProcessRecord, label: str) -> orm.Data | None:
-    try:
-        node = orm.load_node(record.pk).base.links.get_outgoing(link_label_filter=label).one().node
-    except (NotExistent, ValueError):
-        return None
-    return node if isinstance(node, orm.Data) else None
-
-
-def _output_of(process: orm.ProcessNode, tree: ProcessTree, label: str, maker: str) -> orm.Data | None:
-    """Return an output of the run itself, else of the latest work chain that makes it."""
-    for record in (tree.root, *reversed(tree.labelled(maker))):
-        node = _output(record, label)
-        if node is not None:
-            return node
-    return None
-
-
-def _dict_output(process: orm.ProcessNode, tree: ProcessTree, label: str, maker: str) -> dict[str, Any]:
-    node = _output_of(process, tree, label, maker)
-    return dict(node.get_dict()) if isinstance(node, orm.Dict) else {}
-
-
-def _stop_reason(process: orm.ProcessNode, tree: ProcessTree) -> str | None:
-    return _text(_output_of(process, tree, "stop_reason", "ActiveLearningWorkChain"), "reason")
-
-
-def _journal_name(tree: ProcessTree, record: ProcessRecord) -> str:
-    callers = [caller.name for caller in tree.callers(record) if caller.parent is not None]
-    return " / ".join([*reversed(callers), record.name])
+def _stop_reason(tree: ProcessTree) -> str | None:
+    return text(output_of(tree, "stop_reason", "ActiveLearningWorkChain"), "reason")
 
 
 def _phases(tree: ProcessTree) -> list[dict[str, Any]]:
@@ -227,14 +109,14 @@ def _failures(tree: ProcessTree) -> list[dict[str, Any]]:
     """List the labels that could not be had, from the work chains' own tables where they got that far."""
     rows: list[dict[str, Any]] = []
     for record in tree.labelled("LabelWorkChain"):
-        where = _journal_name(tree, record)
-        node = _output(record, "failures")
+        where = journal_name(tree, record)
+        node = output(record, "failures")
         if isinstance(node, orm.Dict):
             rows += [{"where": where, "key": key, **value} for key, value in sorted(node.get_dict().items())]
             continue
         for child in tree.records.values():
             if child.parent == record.pk and child.is_terminated and not child.is_finished_ok:
-                reason = orm.load_node(child.pk).exit_message or child.state
+                reason = load(child).exit_message or child.state
                 status = {"exit_status": child.exit_status, "pk": child.pk, "reason": reason}
                 rows.append({"where": where, "key": child.name, **status})
     return rows
@@ -243,10 +125,10 @@ def _failures(tree: ProcessTree) -> list[dict[str, Any]]:
 # -------------------------------------------------------------------------------------------------------- the model
 
 
-def _parity(process: orm.ProcessNode, tree: ProcessTree) -> dict[str, dict[str, Any]]:
+def _parity(tree: ProcessTree) -> dict[str, dict[str, Any]]:
     found = {}
     for stage in ("before", "after"):
-        node = _output_of(process, tree, f"parity_{stage}", "ValidationWorkChain")
+        node = output_of(tree, f"parity_{stage}", "ValidationWorkChain")
         if isinstance(node, orm.ArrayData):
             found[stage] = _parity_of(node)
     return found
@@ -277,43 +159,28 @@ def _parity_of(node: orm.ArrayData) -> dict[str, Any]:
     }
 
 
-def _array(node: orm.Data | None, name: str) -> NDArray[Any] | None:
-    if isinstance(node, orm.ArrayData) and name in node.get_arraynames():
-        return node.get_array(name)
-    return None
-
-
 def _selections(tree: ProcessTree) -> list[dict[str, Any]]:
     rows = []
     for record in tree.labelled("DiversitySelectCalculation"):
-        node = _output(record, "map")
-        xy, kind = _array(node, "xy"), _array(node, "kind")
+        node = output(record, "map")
+        xy, kind = array(node, "xy"), array(node, "kind")
         if xy is None or kind is None:
             continue
-        results = _output(record, "results")
+        results = output(record, "results")
         content = results.get_dict() if isinstance(results, orm.Dict) else {}
         coverage = (content.get("results") or content).get("coverage") or {}
-        rows.append(
-            {"pk": record.pk, "name": _journal_name(tree, record), "xy": xy, "kind": kind, "coverage": coverage}
-        )
+        rows.append({"pk": record.pk, "name": journal_name(tree, record), "xy": xy, "kind": kind, "coverage": coverage})
     return rows
-
-
-def _setting(record: ProcessRecord, key: str) -> Any:
-    """Return a parameter of a worker calculation."""
-    node = _first_input(orm.load_node(record.pk), "parameters")
-    content = node.get_dict() if isinstance(node, orm.Dict) else {}
-    return content.get(key, (content.get("parameters") or {}).get(key))
 
 
 def _deviations(tree: ProcessTree) -> list[dict[str, Any]]:
     rows = []
     for record in tree.labelled("CommitteeCalculation"):
-        window = _setting(record, "window")
-        sigma_max = _array(_output(record, "predictions"), "sigma_max")
+        window = setting(record, "window")
+        sigma_max = array(output(record, "predictions"), "sigma_max")
         if window is None or sigma_max is None or not len(sigma_max):
             continue
-        name = _journal_name(tree, record)
+        name = journal_name(tree, record)
         values = np.asarray(sigma_max, dtype=float)
         rows.append({"pk": record.pk, "name": name, "sigma_max": values, "window": [float(v) for v in window]})
     return rows
@@ -331,8 +198,8 @@ def _timeseries(tree: ProcessTree) -> list[dict[str, Any]]:
     for record in tree.labelled("MdGcmcCalculation"):
         if tree.phase_of(record).label not in ("MDGCMCIsothermWorkChain", tree.root.label):
             continue
-        node, pressure = _output(record, "timeseries"), _setting(record, "pressure")
-        step, loading = _array(node, "step"), _array(node, "loading")
+        node, pressure = output(record, "timeseries"), setting(record, "pressure")
+        step, loading = array(node, "step"), array(node, "loading")
         if pressure is not None and step is not None and loading is not None and len(step):
             chunks.setdefault(float(pressure), []).append((step, loading))
     return [{"pressure_Pa": pressure, **_joined(chunks[pressure])} for pressure in sorted(chunks)]
@@ -376,7 +243,7 @@ def _why(tree: ProcessTree, maker: str) -> str:
     before = "" if made else f"{maker} was never started; "
     if not record.is_terminated:
         return f"{record.label} <{record.pk}> is {record.state}."
-    node = orm.load_node(record.pk)
+    node = load(record)
     reason = node.exit_message or (node.exception or "").strip().splitlines()[-1:] or ""
     reason = reason[0] if isinstance(reason, list) else reason
     if record.is_finished_ok:

@@ -53,7 +53,7 @@ def learning_curve_figure(rounds: Sequence[dict[str, Any]]) -> str:
     canvas.frame(x, y)
     series = (
         ("force error (MAE)", errors, "s1", "circle"),
-        ("mean of the largest force deviation", deviations, "s2", "square"),
+        ("mean largest force deviation", deviations, "s2", "square"),
     )
     drawn = []
     for name, values, css, shape in series:
@@ -228,7 +228,7 @@ def isotherm_figure(isotherm: dict[str, Any], experiment: dict[str, Any], log: b
     canvas.frame(x, y)
     entries = [LegendEntry(f"MACE MD-GCMC, {isotherm['temperature_K']:g} K", "s1")]
     if any(not point["converged"] for point in points):
-        entries.append(LegendEntry("not converged: step limit reached before the error bar", "s1", hollow=True))
+        entries.append(LegendEntry("not converged (step limit)", "s1", hollow=True))
     for index, (curve, (pressure, loading)) in enumerate(zip(curves, shown, strict=True)):
         shape, css = _EXPERIMENT_MARKS[index % 3], f"s{2 + index % 3}"
         entries.append(LegendEntry(f"{curve['source']}, {curve['temperature_K']:g} K", css, shape))

@@ -49,7 +49,7 @@ def tally(tree: ProcessTree) -> str:
     :param tree: the run
     :return: the line, empty if nothing countable has started
     """
-    counts: dict[str, list[int]] = {}
+    counts: dict[str, tuple[int, int, int]] = {}
     totals: dict[str, int] = {}
     for record in tree.records.values():
         if record.label not in _COUNTED:
@@ -58,18 +58,19 @@ def tally(tree: ProcessTree) -> str:
         if phase.is_terminated:
             continue
         noun = _COUNTED[record.label]
-        done, failed, running = counts.setdefault(noun, [0, 0, 0])
-        counts[noun] = [
+        done, failed, running = counts.setdefault(noun, (0, 0, 0))
+        counts[noun] = (
             done + record.is_finished_ok,
             failed + (record.is_terminated and not record.is_finished_ok),
             running + (not record.is_terminated),
-        ]
+        )
     if "labels" in counts:
         totals["labels"] = sum(_n_structures(r.pk) for r in tree.labelled("LabelWorkChain") if not r.is_terminated)
-    return " · ".join(_count(noun, *numbers, total=totals.get(noun, 0)) for noun, numbers in counts.items())
+    return " · ".join(_count(noun, numbers, totals.get(noun, 0)) for noun, numbers in counts.items())
 
 
-def _count(noun: str, done: int, failed: int, running: int, total: int) -> str:
+def _count(noun: str, numbers: tuple[int, int, int], total: int) -> str:
+    done, failed, running = numbers
     text = f"{noun} {done}/{total} done" if total else f"{noun} {done} done"
     if failed:
         text += f", {failed} failed"
