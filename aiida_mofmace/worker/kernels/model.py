@@ -56,7 +56,12 @@ class Evaluation:
 
 
 class Potential(Protocol):
-    """Anything that gives energies and forces; its answer must depend on nothing but the configurations."""
+    """Anything that gives energies and forces; its answer must depend on nothing but the configurations.
+
+    ``r_max`` is the distance in Å beyond which two atoms are no neighbours.
+    """
+
+    r_max: float
 
     def evaluate(self, configurations: Sequence[Any], forces: bool = True) -> list[Evaluation]:
         """Evaluate configurations (:class:`Configuration` or ASE atoms), independent of each other."""

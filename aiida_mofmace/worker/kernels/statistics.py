@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 
 import numpy as np
@@ -16,6 +16,7 @@ __all__ = ["Estimate", "estimate_mean", "statistical_inefficiency"]
 _SHORTEST_SERIES = 10  # fewer values hold no information on a correlation time
 _FEWEST_EFFECTIVE_SAMPLES = 20.0  # below this, an error bar is itself uncertain by more than about 16 %
 _EQUILIBRATION_CANDIDATES = 50
+_LONGEST_SERIES = 5000  # longer ones are averaged in groups first, which changes neither the mean nor its error
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ def estimate_mean(series: NDArray[np.float64], detect_equilibration: bool = True
     """Mean and standard error, after the start that was not yet in equilibrium is cut off.
 
     The cut is where the number of independent samples behind it is largest (Chodera, J. Chem. Theory Comput. 12, 1799
-    (2016)); the error is s sqrt(g / n) with the statistical inefficiency g of the rest.
+    (2016)); the error is s sqrt(g / n) with the statistical inefficiency g of the rest. A series of more than 5000
+    values is averaged in groups first: mean and error stay, g is then at least the size of a group.
 
     :param series: values at equal spacing, shape (n,)
     :param detect_equilibration: False if the series is known to be in equilibrium from its first value
@@ -80,6 +82,15 @@ def estimate_mean(series: NDArray[np.float64], detect_equilibration: bool = True
     series = np.asarray(series, dtype=np.float64)
     if len(series) == 0 or not np.all(np.isfinite(series)):
         raise ValueError("a mean needs at least one value, and finite ones only")
+    group = -(-len(series) // _LONGEST_SERIES)
+    if group > 1:
+        whole = len(series) // group * group
+        coarse = estimate_mean(series[len(series) - whole :].reshape(-1, group).mean(axis=1), detect_equilibration)
+        return replace(
+            coarse,
+            statistical_inefficiency=coarse.statistical_inefficiency * group,
+            equilibration_index=len(series) - whole + coarse.equilibration_index * group,
+        )
     start = 0
     if detect_equilibration and len(series) >= _SHORTEST_SERIES and np.ptp(series) > 0.0:
         spacing = max(1, len(series) // _EQUILIBRATION_CANDIDATES)
@@ -87,9 +98,7 @@ def estimate_mean(series: NDArray[np.float64], detect_equilibration: bool = True
     kept = series[start:]
     inefficiency = statistical_inefficiency(kept)
     effective = len(kept) / inefficiency
-    error = (
-        float("nan") if len(series) < 2 else float(np.std(kept, ddof=1) / np.sqrt(effective)) if len(kept) > 1 else 0.0
-    )
+    error = float(np.std(kept, ddof=1) / np.sqrt(effective)) if len(kept) > 1 else float("nan")
     return Estimate(
         mean=float(kept.mean()),
         error=error,

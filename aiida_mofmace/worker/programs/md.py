@@ -28,7 +28,15 @@ from ..kernels.loading import place_molecules
 from ..kernels.model import MaceEvaluator, Potential
 from ..kernels.statistics import estimate_mean
 from ..stopping import StopRequest
-from .simulation import Clock, Guard, SimulationParameters, TimeSeries, open_model, read_structure
+from .simulation import (
+    Clock,
+    Guard,
+    SimulationParameters,
+    TimeSeries,
+    describe_explosion,
+    open_model,
+    read_structure,
+)
 
 __all__ = ["MdParameters", "run"]
 
@@ -219,7 +227,7 @@ def run(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
     averages = simulation.averages()
     if explosion is not None and averages["mean_energy"] is None:
         kind = "nan" if explosion["reason"] == "not_finite" else "explosion"
-        raise WorkerError(kind, _describe(explosion))
+        raise WorkerError(kind, describe_explosion(explosion))
     simulation.save(with_state=explosion is None)
     results = {
         **averages,
@@ -231,16 +239,5 @@ def run(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
         "reason_if_stopped": stop.reason() if stopped else None,
     }
     if explosion is not None:
-        results["explosion"] = explosion | {"message": _describe(explosion)}
+        results["explosion"] = explosion | {"message": describe_explosion(explosion)}
     return results | ({"stopped_early": True} if stopped else {})
-
-
-def _describe(explosion: Mapping[str, Any]) -> str:
-    """Say in one sentence what happened and what to do."""
-    what = {
-        "not_finite": "energy or temperature was no longer a number",
-        "temperature": "the kinetic temperature was {value:.0f} K, above the limit of {limit:.0f} K",
-        "distance": "two atoms were {value:.2f} Å apart, below the limit of {limit:.2f} Å",
-    }[explosion["reason"]].format(**explosion)
-    advice = "the model is not stable here; train it on such frames or lower timestep_fs"
-    return f"at step {explosion['step']} {what}: {advice}"

@@ -19,7 +19,7 @@ from ..kernels.dynamics import MdState
 from ..kernels.geometry import minimum_pair_distance
 from ..kernels.model import MaceEvaluator
 
-__all__ = ["Clock", "Guard", "SimulationParameters", "TimeSeries", "open_model", "read_structure"]
+__all__ = ["Clock", "Guard", "SimulationParameters", "TimeSeries", "describe_explosion", "open_model", "read_structure"]
 
 CHECKPOINT_SECONDS = 60.0
 _DISTANCE_CHECK_INTERVAL = 5  # steps; a pair that collapses needs about 20 of them at 0.5 fs
@@ -190,3 +190,14 @@ def read_structure(path: str) -> Atoms:
     if not isinstance(atoms, Atoms) or atoms.cell.rank != 3:
         raise WorkerError("bad_input", f"{path} holds no structure with a three-dimensional cell")
     return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
+
+
+def describe_explosion(explosion: Mapping[str, Any]) -> str:
+    """Say in one sentence what happened and what to do."""
+    what = {
+        "not_finite": "energy or temperature was no longer a number",
+        "temperature": "the kinetic temperature was {value:.0f} K, above the limit of {limit:.0f} K",
+        "distance": "two atoms were {value:.2f} Å apart, below the limit of {limit:.2f} Å",
+    }[explosion["reason"]].format(**explosion)
+    advice = "the model is not stable here; train it on such frames or lower timestep_fs"
+    return f"at step {explosion['step']} {what}: {advice}"

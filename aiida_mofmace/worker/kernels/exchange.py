@@ -1,0 +1,275 @@
+"""Grand-canonical exchange of flexible molecules with an ideal-gas reservoir: trial moves and acceptance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from ase import Atoms, units
+from numpy.typing import NDArray
+
+from .dynamics import MdState, draw_momenta, remove_drift
+from .gases import Gas
+from .geometry import closest_distance, random_rotation
+from .ideal_gas import IdealGasReservoir, Molecule, isolated
+from .model import Configuration, Evaluation, Potential
+from .thermodynamics import ideal_gas_number
+
+__all__ = ["Exchange", "ExchangeRules", "MoveCounts", "Trial", "deletion_acceptance", "insertion_acceptance"]
+
+Array = NDArray[np.float64]
+_MOST_CANDIDATES = 100  # frames kept for active learning; a hole that is met more often looks the same
+
+
+def insertion_acceptance(number: float, loading: int, reduced_energy: float) -> float:
+    """Probability min[1, β f V / (N + 1) exp(-β ΔU)] (Frenkel and Smit, Understanding Molecular Simulation, ch. 5).
+
+    :param number: β f V, the number of ideal-gas molecules in the volume
+    :param loading: N before the insertion
+    :param reduced_energy: β ΔU, the molecule's own internal energy left out
+    """
+    return math.exp(min(0.0, math.log(number / (loading + 1)) - reduced_energy))
+
+
+def deletion_acceptance(number: float, loading: int, reduced_energy: float) -> float:
+    """Probability min[1, N / (β f V) exp(-β ΔU)].
+
+    :param number: β f V, the number of ideal-gas molecules in the volume
+    :param loading: N before the deletion, at least 1
+    :param reduced_energy: β ΔU, the molecule's own internal energy left out
+    """
+    return math.exp(min(0.0, math.log(loading / number) - reduced_energy))
+
+
+@dataclass(frozen=True)
+class ExchangeRules:
+    """What a trial is judged by.
+
+    :param temperature: in K
+    :param fugacity: in Pa
+    :param minimum_distance: in Å; a molecule closer than this to anything is neither inserted nor deleted
+    :param hole_bound: in eV; an insertion that gains more is a hole of the model, neither way is gone
+    :param max_loading: largest number of molecules, None for no limit
+    """
+
+    temperature: float
+    fugacity: float
+    minimum_distance: float
+    hole_bound: float
+    max_loading: int | None = None
+
+
+@dataclass
+class MoveCounts:
+    """What became of the trials of one kind.
+
+    :param attempted: all trials
+    :param overlap: refused for the minimum distance, before any energy was evaluated
+    :param evaluated: trials whose energy was evaluated
+    :param holes: refused because the model has a hole there
+    :param accepted: trials accepted
+    """
+
+    attempted: int = 0
+    overlap: int = 0
+    evaluated: int = 0
+    holes: int = 0
+    accepted: int = 0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One judged trial.
+
+    :param configuration: atoms after the move
+    :param acceptance: probability in [0, 1]
+    :param refusal: "overlap" or "hole" if it is refused whatever the dice say
+    :param evaluation: energies after the move; None if it was refused before
+    :param insertion_energy: interaction energy in eV of the molecule with the rest; None if not evaluated
+    """
+
+    configuration: Configuration
+    acceptance: float
+    refusal: str | None = None
+    evaluation: Evaluation | None = None
+    insertion_energy: float | None = None
+
+
+@dataclass
+class Exchange:
+    """Attempts insertions and deletions, with equal probability.
+
+    Both refusals hold in both directions: where an insertion is refused for a short distance or a hole, the deletion of
+    that very molecule is refused as well, should dynamics have brought it there. So detailed balance is kept with the
+    full Boltzmann distribution, of which those configurations stay a part that only dynamics enters and leaves.
+
+    :param gas: the molecule
+    :param potential: energies, the one of the dynamics
+    :param reservoir: geometries of inserted molecules
+    :param rules: what a trial is judged by
+    :param rng: source of random numbers
+    :param insertions: what became of the insertions
+    :param deletions: what became of the deletions
+    :param candidates: configurations in which a hole was met, for active learning
+    """
+
+    gas: Gas
+    potential: Potential
+    reservoir: IdealGasReservoir
+    rules: ExchangeRules
+    rng: np.random.Generator
+    insertions: MoveCounts = field(default_factory=MoveCounts)
+    deletions: MoveCounts = field(default_factory=MoveCounts)
+    candidates: list[Atoms] = field(default_factory=list)
+
+    def loading(self, state: MdState) -> int:
+        """Gas molecules in the cell."""
+        return (len(state) - state.framework_atoms) // len(self.gas)
+
+    def attempt(self, state: MdState) -> bool:
+        """Attempt one exchange.
+
+        If it is accepted, the state holds the new atoms, momenta and energy, but the forces are still to be evaluated.
+
+        :return: whether it was accepted
+        """
+        if self.rng.random() < 0.5:
+            return self._attempt_insertion(state)
+        return self._attempt_deletion(state)
+
+    def _attempt_insertion(self, state: MdState) -> bool:
+        self.insertions.attempted += 1
+        if self.rules.max_loading is not None and self.loading(state) >= self.rules.max_loading:
+            return False
+        molecule = self.reservoir.draw()
+        centre = self.rng.random(3) @ state.cell
+        placed = Molecule(molecule.positions @ random_rotation(self.rng).T + centre, molecule.energy)
+        trial = self.try_insertion(state, placed)
+        if not self._decide(state, trial, self.insertions):
+            return False
+        self._insert(state, trial)
+        return True
+
+    def _attempt_deletion(self, state: MdState) -> bool:
+        self.deletions.attempted += 1
+        loading = self.loading(state)
+        if loading == 0:
+            return False
+        index = int(self.rng.integers(loading))
+        trial = self.try_deletion(state, index)
+        if not self._decide(state, trial, self.deletions):
+            return False
+        self._delete(state, trial, index)
+        return True
+
+    def try_insertion(self, state: MdState, molecule: Molecule) -> Trial:
+        """Judge the insertion of a molecule whose positions are those in the cell."""
+        configuration = Configuration(
+            np.concatenate([state.numbers, self.gas.numbers]),
+            np.concatenate([state.positions, molecule.positions]),
+            state.cell,
+        )
+        if closest_distance(molecule.positions, state.positions, state.cell) < self.rules.minimum_distance:
+            return Trial(configuration, 0.0, "overlap")
+        evaluation = self.potential.evaluate([configuration], forces=False)[0]
+        change = evaluation.interaction_energy - state.energy - molecule.energy
+        if not change >= self.rules.hole_bound:
+            return Trial(configuration, 0.0, "hole", evaluation, change)
+        acceptance = insertion_acceptance(self._number(state), self.loading(state), change / self._thermal)
+        return Trial(configuration, acceptance, None, evaluation, change)
+
+    def try_deletion(self, state: MdState, index: int) -> Trial:
+        """Judge the deletion of one molecule; its atoms are gone before the energy is evaluated.
+
+        :param index: of the molecule, counted from 0 behind the framework
+        """
+        atoms = self._atoms_of(state, index)
+        molecule = state.positions[atoms]
+        kept = np.delete(np.arange(len(state)), atoms)
+        configuration = Configuration(state.numbers[kept], state.positions[kept], state.cell)
+        if closest_distance(molecule, configuration.positions, state.cell) < self.rules.minimum_distance:
+            return Trial(configuration, 0.0, "overlap")
+        alone = isolated(self.gas, molecule, self.potential.r_max)
+        evaluation, own = self.potential.evaluate([configuration, alone], forces=False)
+        gain = state.energy - evaluation.interaction_energy - own.interaction_energy
+        if not gain >= self.rules.hole_bound:
+            return Trial(configuration, 0.0, "hole", evaluation, gain)
+        acceptance = deletion_acceptance(self._number(state), self.loading(state), -gain / self._thermal)
+        return Trial(configuration, acceptance, None, evaluation, gain)
+
+    @property
+    def _thermal(self) -> float:
+        return float(units.kB * self.rules.temperature)
+
+    def _number(self, state: MdState) -> float:
+        volume = abs(float(np.linalg.det(state.cell)))
+        return ideal_gas_number(self.rules.fugacity, volume, self.rules.temperature)
+
+    def _atoms_of(self, state: MdState, index: int) -> slice:
+        first = state.framework_atoms + index * len(self.gas)
+        return slice(first, first + len(self.gas))
+
+    def _decide(self, state: MdState, trial: Trial, counts: MoveCounts) -> bool:
+        counts.overlap += trial.refusal == "overlap"
+        counts.evaluated += trial.evaluation is not None
+        if trial.refusal == "hole":
+            counts.holes += 1
+            self._keep_candidate(state, trial, counts)
+        accepted = trial.acceptance > 0.0 and bool(self.rng.random() < trial.acceptance)
+        counts.accepted += accepted
+        return accepted
+
+    def _keep_candidate(self, state: MdState, trial: Trial, counts: MoveCounts) -> None:
+        """Keep the configuration with the molecule, which the model likes too much."""
+        if len(self.candidates) >= _MOST_CANDIDATES:
+            return
+        if counts is self.deletions:
+            self.candidates.append(state.atoms(loading=self.loading(state)))
+            return
+        atoms = Atoms(trial.configuration.numbers, trial.configuration.positions, cell=state.cell, pbc=True)
+        atoms.info = {"step": state.step, "framework_atoms": state.framework_atoms, "loading": self.loading(state) + 1}
+        if trial.evaluation is not None:
+            atoms.info["energy"] = trial.evaluation.energy
+        self.candidates.append(atoms)
+
+    def _insert(self, state: MdState, trial: Trial) -> None:
+        """Take the molecule in, with momenta drawn at T.
+
+        The frame of the resting centre of mass is left (:meth:`_free_momenta`) and entered again with the new atoms,
+        so that the momenta keep their distribution exactly.
+        """
+        incoming = draw_momenta(self.gas.masses, self.rules.temperature, self.rng)
+        momenta = np.concatenate([self._free_momenta(state), incoming])
+        self._take_over(state, trial, np.concatenate([state.masses, self.gas.masses]), momenta)
+
+    def _delete(self, state: MdState, trial: Trial, index: int) -> None:
+        """Remove a molecule, and with it its momenta, of which the others know nothing."""
+        gone = np.arange(len(state))[self._atoms_of(state, index)]
+        momenta = np.delete(self._free_momenta(state), gone, axis=0)
+        self._take_over(state, trial, np.delete(state.masses, gone), momenta)
+
+    def _free_momenta(self, state: MdState) -> Array:
+        """Momenta with a centre-of-mass velocity drawn at T: every atom's then follow Maxwell and Boltzmann."""
+        velocity = self.rng.standard_normal(3) * math.sqrt(self._thermal / state.masses.sum())
+        return np.asarray(state.momenta + state.masses[:, None] * velocity)
+
+    def _take_over(self, state: MdState, trial: Trial, masses: Array, momenta: Array) -> None:
+        """Change the state; the kinetic energy of the thermostat stays, though its mass follows the atoms."""
+        assert trial.evaluation is not None
+        before = state.degrees_of_freedom
+        state.numbers, state.positions = trial.configuration.numbers, trial.configuration.positions
+        state.masses, state.momenta = masses, remove_drift(momenta, masses)
+        state.energy, state.atomic_energy = trial.evaluation.interaction_energy, trial.evaluation.atomic_energy
+        if before and state.degrees_of_freedom:
+            state.thermostat[1, 0] *= math.sqrt(before / state.degrees_of_freedom)
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return what became of all trials, in the form checkpoints and results hold."""
+        return {"insertion": vars(self.insertions).copy(), "deletion": vars(self.deletions).copy()}
+
+    def restore_counts(self, counts: Mapping[str, Mapping[str, Any]]) -> None:
+        """Go on counting where :meth:`counts` was."""
+        self.insertions, self.deletions = MoveCounts(**counts["insertion"]), MoveCounts(**counts["deletion"])
