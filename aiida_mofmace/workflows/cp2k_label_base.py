@@ -1,0 +1,181 @@
+"""The restart layer of a CP2K label: what goes wrong now and then is put right here."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from aiida import orm
+from aiida.common import AttributeDict
+from aiida.engine import BaseRestartWorkChain, ProcessHandlerReport, process_handler, while_
+from aiida.engine.processes.workchains.workchain import WorkChainSpec
+
+from aiida_mofmace.calculations.cp2k_label import (
+    Cp2kLabelCalculation,
+    validate_cp2k_code,
+    validate_level,
+    validate_structure_at_level,
+)
+from aiida_mofmace.data.level import LevelOfTheory
+
+__all__ = ["Cp2kLabelBaseWorkChain", "apply_scf_remedy", "scf_remedies"]
+
+_REMEDIES = Path(__file__).parent.parent / "protocols" / "remedies" / "cp2k_scf.yaml"
+#: Part of the scheduler's wall time after which CP2K stops by itself and still writes what it has.
+_WALL_FRACTION = 0.9
+_CODES = Cp2kLabelCalculation.exit_codes
+
+
+def scf_remedies(parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what to try, in order, where the self-consistent field of this CP2K input did not converge."""
+    method = str(parameters["FORCE_EVAL"]["DFT"].get("QS", {}).get("METHOD", "GPW"))
+    known: dict[str, list[dict[str, Any]]] = yaml.safe_load(_REMEDIES.read_text(encoding="utf-8"))
+    return known["xTB" if method.upper() == "XTB" else "GPW"]
+
+
+def apply_scf_remedy(parameters: Mapping[str, Any], remedy: Mapping[str, Any]) -> dict[str, Any]:
+    """Return CP2K's input with a remedy in its section &SCF.
+
+    :param parameters: CP2K's input
+    :param remedy: entry of :func:`scf_remedies`
+    """
+    changed = copy.deepcopy(dict(parameters))
+    scf = changed["FORCE_EVAL"]["DFT"]["SCF"]
+    for section in remedy.get("remove", ()):
+        scf.pop(section, None)
+    scf.update(copy.deepcopy(dict(remedy["scf"])))
+    if "OUTER_SCF" in scf and "EPS_SCF" in scf:
+        scf["OUTER_SCF"].setdefault("EPS_SCF", scf["EPS_SCF"])
+    return changed
+
+
+def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
+    """Refuse what CP2K cannot label at this level."""
+    return validate_structure_at_level(inputs, "cp2k")
+
+
+class Cp2kLabelBaseWorkChain(BaseRestartWorkChain):
+    """Label one structure with CP2K, with restarts.
+
+    A self-consistent field that does not converge gets other mixing, then orbital transformation; a run that met its
+    wall time goes on from its wave function; what was lost is computed once more. Wrong input is not tried again.
+    """
+
+    _process_class = Cp2kLabelCalculation
+
+    @classmethod
+    def define(cls, spec: WorkChainSpec) -> None:
+        """Declare ports, outline and exit codes."""
+        super().define(spec)
+        spec.input("code", valid_type=orm.AbstractCode, validator=validate_cp2k_code, help="CP2K.")
+        spec.input("structure", valid_type=orm.StructureData, help="Periodic structure, positions and cell in Å.")
+        spec.input(
+            "level",
+            valid_type=orm.Dict,
+            validator=validate_level,
+            help="Level of theory as given by LevelOfTheory.load(name).to_dict().",
+        )
+        spec.input(
+            "options",
+            valid_type=orm.Dict,
+            required=False,
+            help="Options of the job for the scheduler, e.g. resources and max_wallclock_seconds (s).",
+        )
+        spec.inputs.validator = validate_inputs
+        spec.outline(
+            cls.setup,
+            while_(cls.should_run_process)(cls.run_process, cls.inspect_process),
+            cls.results,
+        )
+        spec.expose_outputs(Cp2kLabelCalculation, include=("label", "output_parameters"))
+        spec.exit_code(310, "ERROR_LABEL_IMPOSSIBLE", message="CP2K cannot label this structure as asked: {reason}")
+        spec.exit_code(311, "ERROR_OUTPUT_LOST", message="The output was lost twice, look at the computer: {reason}")
+        spec.exit_code(
+            410,
+            "ERROR_NO_PROGRESS",
+            message="Out of wall time before the first SCF step; give a longer max_wallclock_seconds.",
+        )
+        spec.exit_code(
+            501,
+            "ERROR_SCF_NOT_CONVERGED",
+            message="The self-consistent field converged with none of {n} remedies; look at the structure.",
+        )
+
+    def setup(self) -> None:
+        """Make CP2K's input from structure and level."""
+        super().setup()
+        self.ctx.scf_remedies_tried = 0
+        self.ctx.outputs_lost = 0
+        options = self.inputs.options.get_dict() if "options" in self.inputs else {}
+        level = LevelOfTheory.from_dict(self.inputs.level.get_dict())
+        parameters = level.cp2k_parameters(self.inputs.structure)
+        if options.get("max_wallclock_seconds"):
+            parameters["GLOBAL"]["WALLTIME"] = int(_WALL_FRACTION * options["max_wallclock_seconds"])
+        self.ctx.inputs = AttributeDict(
+            {
+                "code": self.inputs.code,
+                "structure": self.inputs.structure,
+                "level": self.inputs.level,
+                "parameters": orm.Dict(parameters),
+                "metadata": {"options": options, "label": f"{level.name} of {self.inputs.structure.get_formula()}"},
+            }
+        )
+
+    @process_handler(
+        priority=600,
+        exit_codes=[
+            _CODES.ERROR_OUTPUT_CONTAINS_ABORT,
+            _CODES.ERROR_FORCES_MISSING,
+            _CODES.ERROR_WRONG_ATOMS,
+            _CODES.ERROR_NOT_A_NUMBER,
+            _CODES.ERROR_OUT_OF_MEMORY,
+            _CODES.ERROR_UNEXPECTED_PARSER_EXCEPTION,
+        ],
+    )
+    def handle_impossible(self, calculation: orm.CalcJobNode) -> ProcessHandlerReport:
+        """Give up where the same input would fail again, and say why."""
+        return ProcessHandlerReport(
+            True, self.exit_codes.ERROR_LABEL_IMPOSSIBLE.format(reason=calculation.exit_message)
+        )
+
+    @process_handler(priority=590, exit_codes=[_CODES.ERROR_OUT_OF_WALLTIME])
+    def handle_out_of_walltime(self, calculation: orm.CalcJobNode) -> ProcessHandlerReport:
+        """Go on from the wave function of the run that met its wall time."""
+        steps = (
+            calculation.outputs.output_parameters.get("scf_steps") if "output_parameters" in calculation.outputs else 0
+        )
+        if not steps:
+            return ProcessHandlerReport(True, self.exit_codes.ERROR_NO_PROGRESS)
+        parameters = self.ctx.inputs.parameters.get_dict()
+        method = parameters["FORCE_EVAL"]["DFT"]
+        method["SCF"]["SCF_GUESS"] = "RESTART"
+        method["RESTART_FILE_NAME"] = "./parent_calc/aiida-RESTART.wfn"
+        self.ctx.inputs.parameters = orm.Dict(parameters)
+        self.ctx.inputs.parent_calc_folder = calculation.outputs.remote_folder
+        self.report(f"out of wall time after {steps} steps, going on from the wave function")
+        return ProcessHandlerReport(True)
+
+    @process_handler(priority=410, exit_codes=[_CODES.ERROR_SCF_NOT_CONVERGED])
+    def handle_scf_not_converged(self, calculation: orm.CalcJobNode) -> ProcessHandlerReport:
+        """Start again with the next remedy: other mixing, then orbital transformation where the method has it."""
+        parameters = self.ctx.inputs.parameters.get_dict()
+        remedies = scf_remedies(parameters)
+        tried = self.ctx.scf_remedies_tried
+        if tried >= len(remedies):
+            return ProcessHandlerReport(True, self.exit_codes.ERROR_SCF_NOT_CONVERGED.format(n=len(remedies)))
+        self.ctx.scf_remedies_tried += 1
+        self.ctx.inputs.parameters = orm.Dict(apply_scf_remedy(parameters, remedies[tried]))
+        self.report(f"the self-consistent field did not converge, next try: {remedies[tried]['name']}")
+        return ProcessHandlerReport(True)
+
+    @process_handler(priority=400, exit_codes=[_CODES.ERROR_OUTPUT_MISSING, _CODES.ERROR_OUTPUT_INCOMPLETE])
+    def handle_lost_output(self, calculation: orm.CalcJobNode) -> ProcessHandlerReport:
+        """Compute once more what was lost; a second loss is not by chance."""
+        self.ctx.outputs_lost += 1
+        if self.ctx.outputs_lost > 1:
+            return ProcessHandlerReport(True, self.exit_codes.ERROR_OUTPUT_LOST.format(reason=calculation.exit_message))
+        self.report("the output was lost, computing it once more")
+        return ProcessHandlerReport(True)

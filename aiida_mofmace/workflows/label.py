@@ -1,0 +1,261 @@
+"""Labels for many structures: a rolling window of single points."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, cast
+
+from aiida import orm
+from aiida.engine import ExitCode, ProcessBuilder, while_
+from aiida.engine.processes.workchains.workchain import WorkChainSpec
+
+from aiida_mofmace.calculations.base import validate_worker_code
+from aiida_mofmace.calculations.cp2k_label import validate_cp2k_code, validate_level
+from aiida_mofmace.calculations.tblite_label import TbliteLabelCalculation
+from aiida_mofmace.data.label import DftLabelData
+from aiida_mofmace.data.level import LevelOfTheory
+
+from .cp2k_label_base import Cp2kLabelBaseWorkChain
+from .inputs import code_node
+from .protocols import resolve
+from .window import RollingWindow
+
+__all__ = ["LabelWorkChain"]
+
+_CODE_PORTS = {"cp2k": "cp2k_code", "tblite": "worker_code"}
+_REPORTS = 10
+
+
+def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
+    """Refuse a missing code, an empty set of structures, and structures that the level cannot do."""
+    structures = inputs.get("structures") or {}
+    if "level" not in inputs:
+        return None
+    level = LevelOfTheory.from_dict(inputs["level"].get_dict())
+    port = _CODE_PORTS[level.program]
+    if port not in inputs:
+        return f"level {level.name} is computed by {level.program}: give {port}, or take another level"
+    if not structures:
+        return "no structure: give at least one in the namespace structures"
+    for key, structure in structures.items():
+        refusal = level.refusal(structure)
+        if refusal:
+            return f"{key}: {refusal}"
+    return None
+
+
+def validate_fraction(fraction: orm.Float | None, _: Any) -> str | None:
+    """Refuse a fraction outside of 0 to 1."""
+    if fraction is None or 0 <= fraction.value <= 1:
+        return None
+    return f"min_success_fraction is {fraction.value}; give a number from 0 to 1"
+
+
+def validate_concurrency(number: orm.Int | None, _: Any) -> str | None:
+    """Refuse a window without a place in it."""
+    if number is None or number.value >= 1:
+        return None
+    return f"max_concurrent is {number.value}; give at least 1"
+
+
+class LabelWorkChain(RollingWindow):
+    """Label structures at one level of theory, never more than so many at once.
+
+    A label that cannot be had is reported with its reason and left out. The work chain finishes well if at least
+    ``min_success_fraction`` of the labels could be had, and stops submitting as soon as that is out of reach.
+    """
+
+    @classmethod
+    def define(cls, spec: WorkChainSpec) -> None:
+        """Declare ports, outline and exit codes."""
+        super().define(spec)
+        spec.input_namespace(
+            "structures",
+            dynamic=True,
+            valid_type=orm.StructureData,
+            help="Periodic structures to label, positions and cells in Å, by name.",
+        )
+        spec.input(
+            "level",
+            valid_type=orm.Dict,
+            validator=validate_level,
+            help="Level of theory as given by LevelOfTheory.load(name).to_dict().",
+        )
+        spec.input(
+            "cp2k_code",
+            valid_type=orm.AbstractCode,
+            required=False,
+            validator=validate_cp2k_code,
+            help="CP2K, for a level that CP2K computes.",
+        )
+        spec.input(
+            "worker_code",
+            valid_type=orm.AbstractCode,
+            required=False,
+            validator=validate_worker_code,
+            help="Python interpreter with tblite, for a level that tblite computes.",
+        )
+        spec.input(
+            "max_concurrent",
+            valid_type=orm.Int,
+            validator=validate_concurrency,
+            help="The most labels at work at once.",
+        )
+        spec.input(
+            "min_success_fraction",
+            valid_type=orm.Float,
+            validator=validate_fraction,
+            help="Part of the labels, 0 to 1, that must be had for the work chain to finish well.",
+        )
+        spec.input(
+            "options",
+            valid_type=orm.Dict,
+            required=False,
+            help="Options of each job for the scheduler, e.g. resources and max_wallclock_seconds (s).",
+        )
+        spec.inputs.validator = validate_inputs
+        spec.outline(cls.setup, while_(cls.should_run_labels)(cls.run_labels), cls.inspect_labels)
+        spec.output_namespace(
+            "labels", dynamic=True, valid_type=DftLabelData, help="Labels under the names of their structures."
+        )
+        spec.output(
+            "failures",
+            valid_type=orm.Dict,
+            help="Structures without a label, by name: reason, exit_status and pk of what failed.",
+        )
+        spec.exit_code(
+            501,
+            "ERROR_TOO_FEW_LABELS",
+            message="Only {n_labels} of {n} labels could be had, the first failure being: {reason}",
+        )
+        spec.exit_code(502, "ERROR_NO_LABEL", message="None of {n} labels could be had, the first failure: {reason}")
+
+    @classmethod
+    def get_builder_from_protocol(
+        cls,
+        codes: Mapping[str, Any],
+        structures: Mapping[str, orm.StructureData],
+        protocol: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+    ) -> ProcessBuilder:
+        """Return a builder with the inputs filled in.
+
+        :param codes: code, or label of one, by the keys `cp2k` and `worker`; the one of the level's program is needed
+        :param structures: structures to label by name
+        :param protocol: name of a protocol, None for the default
+        :param overrides: nested like the protocol
+        :raises ValueError: if protocol, override key or value, or code is wrong
+        """
+        parameters = resolve(protocol, overrides)
+        level = LevelOfTheory.load(parameters["level"])
+        resources = parameters["resources"]
+        key = "cp2k" if level.program == "cp2k" else "worker"
+        code = code_node(codes, key)
+        if code is None:
+            raise ValueError(f"level of theory {level.name} is computed by {level.program}: give codes[{key!r}]")
+        builder = cls.get_builder()
+        builder.structures = dict(structures)
+        builder.level = orm.Dict(level.to_dict())
+        builder[_CODE_PORTS[level.program]] = code
+        builder.max_concurrent = orm.Int(resources["max_concurrent"])
+        builder.min_success_fraction = orm.Float(parameters["labels"]["min_success_fraction"])
+        builder.options = orm.Dict(
+            {
+                "resources": {
+                    "num_machines": 1,
+                    "num_mpiprocs_per_machine": 1,
+                    "num_cores_per_mpiproc": resources["cores"],
+                },
+                "max_wallclock_seconds": resources["max_wallclock_seconds"],
+                **resources[f"{key}_options"],
+            }
+        )
+        return builder
+
+    def setup(self) -> None:
+        """Give each structure its number, in the order of their names."""
+        self.ctx.names = {f"label_{i:04d}": key for i, key in enumerate(sorted(self.inputs.structures))}
+        self.ctx.level = LevelOfTheory.from_dict(self.inputs.level.get_dict()).summary
+        self.ctx.n_labels = 0
+        self.ctx.n_failed = 0
+        self.open_window(self.ctx.names, self.inputs.max_concurrent.value)
+        self.report(
+            f"{len(self.ctx.names)} labels at {self.ctx.level['name']}, {self.inputs.max_concurrent.value} at once"
+        )
+
+    def should_run_labels(self) -> bool:
+        """Whether anything is still to be submitted or waited for."""
+        return self.window_is_open()
+
+    def run_labels(self) -> dict[str, Any]:
+        """Take in what has ended and fill the free places of the window."""
+        return self.advance_window(self.submit_label, self.on_label_finished)
+
+    def submit_label(self, label: str) -> orm.ProcessNode:
+        """Submit the label of one structure."""
+        structure = self.inputs.structures[self.ctx.names[label]]
+        inputs: dict[str, Any] = {
+            "structure": structure,
+            "level": self.inputs.level,
+            "metadata": {"call_link_label": label, "label": f"{self.ctx.level['name']} of {self.ctx.names[label]}"},
+        }
+        if self.ctx.level["program"] == "cp2k":
+            if "options" in self.inputs:
+                inputs["options"] = self.inputs.options
+            return self.submit(Cp2kLabelBaseWorkChain, code=self.inputs.cp2k_code, **inputs)
+        if "options" in self.inputs:
+            inputs["metadata"]["options"] = self.inputs.options.get_dict()
+        return self.submit(TbliteLabelCalculation, code=self.inputs.worker_code, **inputs)
+
+    def on_label_finished(self, label: str, node: orm.ProcessNode) -> None:
+        """Count, report, and submit nothing more once too many have failed."""
+        total = len(self.ctx.names)
+        reason = _failure(node)
+        if reason is None:
+            self.ctx.n_labels += 1
+        else:
+            self.ctx.n_failed += 1
+            self.report(f"{self.ctx.names[label]} has no label: {reason}")
+        done = self.ctx.n_labels + self.ctx.n_failed
+        if done == total or done % math.ceil(total / _REPORTS) == 0:
+            self.report(f"{done} of {total} done: {self.ctx.n_labels} labels, {self.ctx.n_failed} failed")
+        if total - self.ctx.n_failed < self._wanted() and self.ctx.window["queue"]:
+            self.report(f"{self._wanted()} labels are out of reach, submitting no more")
+            self.close_window()
+
+    def inspect_labels(self) -> ExitCode | None:
+        """Attach the labels and say what failed and why."""
+        labels: dict[str, DftLabelData] = {}
+        failures: dict[str, dict[str, Any]] = {}
+        nodes = self.window_results()
+        for label, key in self.ctx.names.items():
+            node = nodes.get(label)
+            reason = "not tried, for too many others had failed" if node is None else _failure(node)
+            if node is not None and node.is_finished_ok and reason is None:
+                labels[key] = node.outputs.label
+            else:
+                status, pk = (None, None) if node is None else (node.exit_status, node.pk)
+                failures[key] = {"reason": reason, "exit_status": status, "pk": pk}
+        self.out("labels", labels)
+        self.out("failures", orm.Dict(failures).store())
+        if len(labels) >= self._wanted() and labels:
+            return None
+        values = {"n": len(self.ctx.names), "n_labels": len(labels), "reason": next(iter(failures.values()))["reason"]}
+        code = self.exit_codes.ERROR_TOO_FEW_LABELS if labels else self.exit_codes.ERROR_NO_LABEL
+        return cast(ExitCode, code.format(**values))
+
+    def _wanted(self) -> int:
+        """Return the number of labels that must be had."""
+        return math.ceil(float(self.inputs.min_success_fraction.value) * len(self.ctx.names))
+
+
+def _failure(node: orm.ProcessNode) -> str | None:
+    """Return why a process gave no label, None if it gave one."""
+    if node.is_finished_ok:
+        return None if "label" in node.outputs else "it finished without a label"
+    if node.is_killed:
+        return "it was killed"
+    if node.is_excepted:
+        return str(node.exception).strip()
+    return str(node.exit_message or f"exit status {node.exit_status}")
