@@ -1,0 +1,359 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.io import read, write
+
+from aiida_mofmace.worker.errors import WorkerError
+from aiida_mofmace.worker.kernels.model import MaceEvaluator
+from aiida_mofmace.worker.programs import fine_tune
+from aiida_mofmace.worker.stopping import StopRequest
+
+from .selection_fixtures import labelled, run_worker, water_box, write_tiny_model
+
+PARAMETERS: dict[str, Any] = {
+    "name": "member",
+    "valid_fraction": 0.2,
+    "test_fraction": 0.1,
+    "e0s": "estimated",
+    "batch_size": 5,
+    "valid_batch_size": 32,
+    "max_epochs": 2,
+    "patience": 10,
+    "learning_rate": 0.01,
+    "weight_decay": 5e-7,
+    "forces_weight": 100.0,
+    "energy_weight": 1.0,
+    "stress_weight": 1.0,
+    "n_replay": 10,
+    "pseudolabel_replay": True,
+}
+FILES = {
+    "foundation": "foundation.model",
+    "dataset": "dataset.extxyz",
+    "replay_train": "replay.extxyz",
+    "replay_valid": None,
+}
+
+
+def frames(seed: int, n_frames: int) -> list[Atoms]:
+    rng = np.random.default_rng(seed)
+    return [labelled(water_box(rng)) for _ in range(n_frames)]
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sources")
+    write_tiny_model(folder / "foundation.model")
+    write(folder / "dataset.extxyz", frames(0, 20), format="extxyz")
+    write(folder / "replay.extxyz", frames(1, 24), format="extxyz")
+    return folder
+
+
+@pytest.fixture
+def here(sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for source in sources.iterdir():
+        (tmp_path / source.name).symlink_to(source)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+class StopAfter(StopRequest):
+    """Asks for an end after a number of questions, that is of training batches."""
+
+    def __init__(self, questions: int):
+        super().__init__()
+        self.questions = questions
+
+    def reason(self) -> str | None:
+        self.questions -= 1
+        return "walltime" if self.questions < 0 else None
+
+
+def train(seed: int = 1, stop: StopRequest | None = None, files: dict[str, Any] | None = None, **changes: Any) -> Any:
+    inputs = {"seed": seed, "device": "cpu", "dtype": "float64"}
+    inputs |= {"files": FILES | (files or {}), "parameters": PARAMETERS | changes}
+    return fine_tune.run(inputs, stop or StopRequest())
+
+
+def file_digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def digest(path: str = "model.model") -> str:
+    """Digest of the weights; within one process TorchScript numbers the classes of a model file onwards."""
+    import torch
+
+    weights = torch.load(path, weights_only=False).state_dict()
+    return hashlib.sha256(b"".join(weights[name].numpy().tobytes() for name in sorted(weights))).hexdigest()
+
+
+def energies(path: str, head: str, images: list[Atoms]) -> np.ndarray:
+    answers = MaceEvaluator(path, dtype="float64", head=head).evaluate(images, forces=False)
+    return np.array([answer.energy for answer in answers])
+
+
+def history(head: str = "Default") -> list[dict[str, Any]]:
+    return [record for record in json.loads(Path("history.json").read_text()) if record["head"] == head]
+
+
+def test_training_improves_the_model_and_says_by_how_much(here: Path) -> None:
+    results = train(max_epochs=4)
+    records = history()
+    assert [record["epoch"] for record in records] == [None, 0, 1, 2, 3]
+    assert records[-1]["force_mae_mev_per_ang"] < 0.8 * records[0]["force_mae_mev_per_ang"]
+    assert (results["stopped_by"], results["epochs"]) == ("max_epochs", 4)
+    errors = results["errors"]["Default"]
+    best = next(record for record in records if record["epoch"] == results["best_epoch"])
+    assert errors["valid"]["force_mae_mev_per_ang"] == pytest.approx(best["force_mae_mev_per_ang"], rel=1e-6)
+    assert errors["valid"]["energy_mae_mev_per_atom"] == pytest.approx(best["energy_mae_mev_per_atom"], rel=1e-6)
+    split = json.loads(Path("split.json").read_text())
+    assert [len(split[name]) for name in ("train", "valid", "test")] == [14, 4, 2]
+    assert sorted(split["train"] + split["valid"] + split["test"]) == list(range(20))
+    images = read("dataset.extxyz", index=":")
+    test = [images[index] for index in split["test"]]
+    offsets = energies("model.model", "Default", test) - [image.info["REF_energy"] for image in test]
+    assert errors["test"]["energy_mae_mev_per_atom"] == pytest.approx(1e3 * np.abs(offsets / 6).mean())
+    assert not Path("checkpoint.pt").exists()
+
+
+def test_untrained_model_has_the_foundation_in_both_heads(here: Path) -> None:
+    images = read("replay.extxyz", index=":")
+    results = train(max_epochs=0, e0s="foundation")
+    reference = energies("foundation.model", "Default", images)
+    for head in ("Default", "pt_head"):
+        np.testing.assert_allclose(energies("model.model", head, images), reference, atol=1e-8)
+    assert results["replay_after"] == pytest.approx(results["replay_before"])
+    metadata = json.loads(Path("model.json").read_text())
+    assert metadata["heads"] == ["pt_head", "Default"]
+    assert metadata["elements"] == ["H", "C", "O"]
+    assert metadata["sha256"] == file_digest(Path("model.model"))
+
+
+def test_replay_head_of_an_earlier_fine_tuning_is_kept(here: Path) -> None:
+    train(max_epochs=2)
+    Path("model.model").rename("first.model")
+    images = read("replay.extxyz", index=":")
+    train(max_epochs=0, e0s="foundation", files={"foundation": "first.model"})
+    expected = energies("first.model", "pt_head", images)
+    np.testing.assert_allclose(energies("model.model", "pt_head", images), expected, atol=1e-6)
+    assert np.abs(energies("first.model", "Default", images) - expected).min() > 1.0, "the heads tell E0s apart"
+
+
+def test_same_seed_gives_the_same_weights_and_another_does_not(here: Path) -> None:
+    digests, splits = [], []
+    for seed in (1, 1, 2):
+        train(seed)
+        digests.append(digest())
+        splits.append(json.loads(Path("split.json").read_text()))
+    assert digests[0] == digests[1] != digests[2]
+    assert splits[0]["valid"] != splits[2]["valid"]
+    assert splits[0]["test"] == splits[2]["test"], "no member may train on the test frames"
+
+
+def test_early_stopping_really_stops(here: Path) -> None:
+    results = train(max_epochs=50, patience=2, learning_rate=1.0)
+    assert results["stopped_by"] == "patience"
+    assert results["epochs"] == results["best_epoch"] + 3 < 50
+    losses = [record["loss"] for record in history() if record["epoch"] is not None]
+    assert int(np.argmin(losses)) == results["best_epoch"]
+
+
+def test_patience_of_stage_one_leads_to_stage_two(here: Path) -> None:
+    results = train(
+        max_epochs=42,
+        patience=2,
+        learning_rate=1.0,
+        stage_two_start=40,
+        stage_two_learning_rate=1e-4,
+        stage_two_forces_weight=10.0,
+        stage_two_energy_weight=100.0,
+        stage_two_stress_weight=1.0,
+    )
+    records = [record for record in history() if record["epoch"] is not None]
+    first = [record for record in records if record["stage"] == 1]
+    second = [record for record in records if record["stage"] == 2]
+    assert len(first) < 40
+    assert [record["epoch"] for record in second] == [40, 41]
+    assert {record["learning_rate"] for record in second} == {1e-4}
+    assert results["stage"] == 2
+    assert results["best_epoch"] in {40, 41}
+
+
+def test_loss_that_is_no_number_fails(here: Path) -> None:
+    with pytest.raises(WorkerError, match="not a number") as error:
+        train(learning_rate=1e200, options={"clip_grad": "None"})
+    assert error.value.kind == "nan"
+    assert not Path("model.model").exists()
+
+
+def test_stop_in_the_middle_of_an_epoch_still_gives_the_best_model(here: Path) -> None:
+    results = train(stop=StopAfter(7), max_epochs=50)  # 14 + 10 frames in batches of 5: 4 an epoch
+    assert results["stopped_early"]
+    assert (results["stopped_by"], results["epochs"], results["best_epoch"]) == ("walltime", 1, 0)
+    assert results["errors"]["Default"]["valid"]["force_mae_mev_per_ang"] == pytest.approx(
+        history()[-1]["force_mae_mev_per_ang"], rel=1e-6
+    )
+    assert Path("checkpoint.pt").exists()
+
+
+def test_continued_training_is_the_uninterrupted_one_to_the_last_bit(here: Path) -> None:
+    two_stages = {"stage_two_start": 3, "stage_two_learning_rate": 1e-3, "ema": True, "ema_decay": 0.9}
+    train(max_epochs=5, **two_stages)
+    expected, records = digest(), history()
+    train(stop=StopAfter(10), max_epochs=5, **two_stages)
+    assert digest() != expected
+    Path("checkpoint.pt").rename("earlier.pt")
+    results = train(max_epochs=5, files={"checkpoint": "earlier.pt"}, **two_stages)
+    assert digest() == expected
+    assert history() == records
+    assert results["stopped_by"] == "max_epochs"
+
+
+def test_checkpoint_of_another_training_is_refused(here: Path) -> None:
+    train(stop=StopAfter(5))
+    Path("checkpoint.pt").rename("earlier.pt")
+    with pytest.raises(WorkerError, match="other data, seed or parameters"):
+        train(seed=2, files={"checkpoint": "earlier.pt"})
+    with pytest.raises(WorkerError, match=r"missing\.pt"):
+        train(files={"checkpoint": "missing.pt"})
+
+
+def test_learning_rate_and_average_are_those_asked_for(here: Path) -> None:
+    train(max_epochs=1, learning_rate=0.003, ema=True, ema_decay=0.9)
+    assert history()[-1]["learning_rate"] == 0.003
+    log = next(Path("logs").glob("*_debug.log")).read_text()
+    assert "Exponential Moving Average with decay: 0.9\n" in log
+
+
+def test_naive_training_has_one_head_and_measures_forgetting(here: Path) -> None:
+    results = train(multihead=False, max_epochs=3, pseudolabel_replay=False)
+    assert json.loads(Path("model.json").read_text())["heads"] == ["Default"]
+    assert results["n_replay"] == 0
+    assert results["replay_reference"] == "labels"
+    assert results["replay_after"]["energy_mae_mev_per_atom"] < results["replay_before"]["energy_mae_mev_per_atom"]
+
+
+def test_replay_without_labels_is_pseudolabelled_or_refused(here: Path) -> None:
+    bare = [Atoms(image.symbols, image.positions, cell=image.cell, pbc=True) for image in frames(3, 12)]
+    write("bare.extxyz", bare, format="extxyz")
+    results = train(max_epochs=1, files={"replay_train": "bare.extxyz"})
+    assert results["replay_reference"] == "foundation"
+    assert results["replay_before"]["force_mae_mev_per_ang"] == pytest.approx(0.0, abs=1e-6)
+    assert results["replay_after"]["force_mae_mev_per_ang"] > 0.1
+    with pytest.raises(WorkerError, match="replay data: frame 0"):
+        train(files={"replay_train": "bare.extxyz"}, pseudolabel_replay=False)
+
+
+def test_estimated_atomic_energies_remove_the_offset(here: Path) -> None:
+    results = train(max_epochs=0)
+    assert results["errors"]["Default"]["train"]["energy_mae_mev_per_atom"] < 5.0
+    shifted = train(max_epochs=0, e0s={"H": -1.0, "C": -6.0, "8": -8.5})
+    plain = train(max_epochs=0, e0s="foundation")
+    # three of the six atoms are oxygen, half an eV lower each
+    difference = [each["errors"]["Default"]["train"]["energy_mae_mev_per_atom"] for each in (shifted, plain)]
+    assert abs(difference[0] - difference[1]) == pytest.approx(250.0, rel=1e-6)
+
+
+def test_all_frames_train_when_the_batch_is_too_large(here: Path) -> None:
+    results = train(max_epochs=1, batch_size=500)
+    assert results["batch_size"] == 24
+    assert history()[-1]["train_loss"] > 0.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"max_epoch": 3}, "max_epochs"),
+        ({"options": {"scheduler_patienc": 5}}, "scheduler_patience"),
+        ({"options": {"lr": 0.1}}, "learning_rate"),
+        ({"options": {"device": "cuda"}}, "decided"),
+        ({"options": {"clip_grad": "much"}}, "clip_grad"),
+        ({"stage_two_start": 2}, "below max_epochs"),
+        ({"e0s": "average"}, "estimated"),
+        ({"e0s": {"H": -1.0}}, "C, O"),
+        ({"valid_fraction": 1.5}, "valid_fraction"),
+        ({"test_fraction": 0.99}, "too few"),
+    ],
+)
+def test_bad_parameters_are_refused(here: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(WorkerError, match=message) as error:
+        train(**changes)
+    assert error.value.kind == "bad_input"
+
+
+def test_labels_without_forces_are_refused(here: Path) -> None:
+    images = frames(0, 6)
+    del images[4].arrays["REF_forces"]
+    images[4].arrays["forces"] = np.zeros((6, 3))
+    write("partial.extxyz", images, format="extxyz")
+    with pytest.raises(WorkerError, match="frame 4 has no complete REF_forces") as error:
+        train(files={"dataset": "partial.extxyz"})
+    assert error.value.kind == "bad_input"
+
+
+def test_elements_unknown_to_the_foundation_are_refused(here: Path) -> None:
+    images = frames(0, 6)
+    images[0].numbers[3] = 30
+    write("zinc.extxyz", images, format="extxyz")
+    with pytest.raises(WorkerError, match="does not know Zn"):
+        train(files={"dataset": "zinc.extxyz"})
+
+
+def test_multihead_without_replay_is_refused(here: Path) -> None:
+    with pytest.raises(WorkerError, match="replay_train"):
+        train(files={"replay_train": None})
+
+
+def test_lack_of_memory_is_told_as_such(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    def hungry(*_: Any, **__: Any) -> None:
+        torch.empty(10**15)
+
+    monkeypatch.setattr(fine_tune, "train", hungry)
+    with pytest.raises(WorkerError, match="batch_size") as error:
+        train()
+    assert error.value.kind == "out_of_memory"
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("signals")
+def test_sigterm_before_the_first_epoch_still_gives_a_model(here: Path) -> None:
+    stop = StopRequest()
+    stop.listen()
+    signal.raise_signal(signal.SIGTERM)
+    results = train(stop=stop)
+    assert (results["stopped_by"], results["epochs"], results["best_epoch"]) == ("SIGTERM", 0, None)
+    assert results["stopped_early"]
+    assert Path("model.model").exists()
+
+
+def test_two_jobs_with_one_seed_write_the_same_bytes(here: Path) -> None:
+    digests = set()
+    for name in ("first", "second"):
+        folder = here / name
+        folder.mkdir()
+        for source in FILES.values():
+            if source is not None:
+                (folder / source).symlink_to(here / source)
+        code, output = run_worker(folder, "fine_tune", files=FILES, parameters=PARAMETERS | {"max_epochs": 1})
+        assert code == 0, output["stderr"]
+        assert output["status"] == "finished"
+        digests.add(file_digest(folder / "model.model"))
+    assert len(digests) == 1
