@@ -30,7 +30,7 @@ class FineTuneCalculation(WorkerCalculation):
     """Fine-tune one member of a committee, by multihead replay where replay data are given."""
 
     PROGRAM = "fine_tune"
-    RETRIEVED = ("model.model", "model.json", "history.json", "split.json")
+    RETRIEVED = ("model.model", "model.json", "history.json", "split.json", "checkpoint.pt")
 
     @classmethod
     def define(cls, spec: CalcJobProcessSpec) -> None:
@@ -50,9 +50,18 @@ class FineTuneCalculation(WorkerCalculation):
             required=False,
             help="Structures like `replay_train` (extended XYZ) for validation.",
         )
+        spec.input(
+            "checkpoint",
+            valid_type=orm.SinglefileData,
+            required=False,
+            help="State of a training with the same inputs that was stopped, to go on from.",
+        )
         spec.inputs.validator = validate_inputs
         spec.output("model", valid_type=MaceModelData, required=False, help="Fine-tuned model.")
         spec.output("history", valid_type=orm.List, required=False, help="Losses and errors of every epoch and head.")
+        spec.output(
+            "checkpoint", valid_type=orm.SinglefileData, required=False, help="State of a training that was stopped."
+        )
 
     @classmethod
     def check_parameters(cls, parameters: Mapping[str, Any]) -> str | None:
@@ -71,7 +80,9 @@ class FineTuneCalculation(WorkerCalculation):
     def write_inputs(self, files: JobFiles, parameters: dict[str, Any]) -> dict[str, Any]:
         """Put model and datasets into files."""
         inputs = self.inputs
+        checkpoint = {"checkpoint": files.copy(inputs.checkpoint, "checkpoint.pt")} if "checkpoint" in inputs else {}
         return {
+            **checkpoint,
             "foundation": files.copy(inputs.foundation, "foundation.model"),
             "dataset": files.copy(inputs.dataset, "dataset.extxyz"),
             "replay_train": files.copy(inputs.replay_train, "replay_train.extxyz")

@@ -42,6 +42,7 @@ class WorkerParser(CarefulParser):
     def examine(self) -> ExitCode | None:
         """Read ``output.json`` and attach what the program left."""
         if not self.has("output.json"):
+            self._emit_remains()
             label = _SCHEDULER_CODES.get(self.node.exit_status or 0, "ERROR_NO_OUTPUT")
             return self.failure(label, reason="the scheduler", message="killed by the scheduler")
         try:
@@ -57,6 +58,13 @@ class WorkerParser(CarefulParser):
         if output["status"] == "stopped":
             return self.failure("ERROR_STOPPED_EARLY", reason=output["reason"] or "a signal")
         return self.check(output["results"])
+
+    def _emit_remains(self) -> None:
+        """Attach what a program that was killed has left, a checkpoint above all."""
+        try:
+            self.emit({}, False)
+        except (MissingOutput, ValueError) as error:
+            self.logger.warning(f"what the killed job left cannot be read: {error}")
 
     def _failed(self, output: dict[str, Any]) -> ExitCode:
         """Return the exit code of the error that the program named."""

@@ -18,6 +18,8 @@ class DiversitySelectParser(WorkerParser):
 
     def emit(self, results: dict[str, Any], finished: bool) -> None:
         """Attach the outputs of the program; each selected entry gets the name of its trajectory and its structure."""
+        if not finished:
+            return
         names = sorted(self.node.inputs.trajectories)
         node = FramesData.from_bytes_of_file(self.content("selected.npz"))
         frames = node.get_frames()
