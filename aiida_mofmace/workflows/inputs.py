@@ -33,15 +33,16 @@ __all__ = [
     "check_loadings",
     "check_model",
     "check_parameters",
+    "check_pressures",
     "check_replay",
     "code_node",
+    "common_inputs",
     "foundation_model",
     "gas_node",
     "replay_nodes",
     "structure_from_cif",
-    "validate_cp2k_code",
+    "training_inputs",
     "validate_gas",
-    "validate_level",
     "validate_parameters",
     "validate_structure",
 ]
@@ -49,7 +50,7 @@ __all__ = [
 #: Å; nearer than any two bonded atoms, so it can only be a mistake or disorder that was not resolved.
 _OVERLAP = 0.6
 _OCCUPANCY_TOLERANCE = 1e-3
-_CP2K_PLUGINS = ("cp2k", "mofmace.cp2k_label")
+_STARTER_LEVEL = "gfn1-xtb"
 
 
 def structure_from_cif(path: str | Path) -> orm.StructureData:
@@ -109,13 +110,10 @@ def foundation_model(model: MaceModelData | str | Path | None, parameters: Mappi
     return MaceModelData.from_file(name) if Path(name).is_file() else MaceModelData.foundation(name)
 
 
-def replay_nodes(level: LevelOfTheory) -> tuple[LabelledDatasetData, LabelledDatasetData]:
-    """Return the training and validation set of the starter model as replay data.
-
-    :param level: level of theory of its labels
-    """
-    summary = level.summary
-    return LabelledDatasetData.from_file(STARTER_TRAIN, summary), LabelledDatasetData.from_file(STARTER_VALID, summary)
+def replay_nodes() -> tuple[LabelledDatasetData, LabelledDatasetData]:
+    """Return the training and validation set of the starter model, at whose level of theory they are labelled."""
+    level = LevelOfTheory.load(_STARTER_LEVEL).summary
+    return LabelledDatasetData.from_file(STARTER_TRAIN, level), LabelledDatasetData.from_file(STARTER_VALID, level)
 
 
 def code_node(codes: Mapping[str, Any], key: str) -> orm.AbstractCode | None:
@@ -130,6 +128,44 @@ def code_node(codes: Mapping[str, Any], key: str) -> orm.AbstractCode | None:
     if isinstance(code, str):
         return orm.load_code(code)
     return code
+
+
+def common_inputs(
+    codes: Mapping[str, Any],
+    structure: orm.StructureData,
+    gas: str | orm.Dict,
+    parameters: Mapping[str, Any],
+    seed: int,
+) -> dict[str, Any]:
+    """Return the inputs of a work chain that simulates and labels: codes, system, level of theory, seed, parameters.
+
+    :param parameters: resolved protocol
+    :raises ValueError: if the gas or the level of theory is unknown
+    """
+    return {
+        "worker_code": code_node(codes, "worker"),
+        "cp2k_code": code_node(codes, "cp2k"),
+        "structure": structure,
+        "gas": gas_node(gas),
+        "level": orm.Dict(LevelOfTheory.load(parameters["level"]).to_dict()),
+        "seed": orm.Int(seed),
+        "parameters": orm.Dict(dict(parameters)),
+    }
+
+
+def training_inputs(
+    model: MaceModelData | str | Path | None,
+    replay: tuple[orm.SinglefileData, orm.SinglefileData | None] | None,
+    parameters: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return foundation model and replay data, those of the starter model where none are given.
+
+    :param replay: structures to train and to validate on alongside
+    """
+    if replay is None and parameters["fine_tune"]["multihead"]:
+        replay = replay_nodes()
+    train, valid = replay or (None, None)
+    return {"foundation": foundation_model(model, parameters), "replay_train": train, "replay_valid": valid}
 
 
 def validate_structure(structure: orm.StructureData | None, _: Any) -> str | None:
@@ -167,25 +203,6 @@ def validate_gas(gas: orm.Dict | None, _: Any) -> str | None:
         Gas.from_dict(gas.get_dict())
     except (WorkerError, ValueError, TypeError) as error:
         return f"{error}; take one of the known gases by name: {', '.join(gas_names())}"
-    return None
-
-
-def validate_cp2k_code(code: orm.AbstractCode | None, _: Any) -> str | None:
-    """Refuse a code that is not CP2K."""
-    plugin = code.default_calc_job_plugin if code is not None else None
-    if code is None or plugin is None or plugin in _CP2K_PLUGINS:
-        return None
-    return f"code {code.label} is set up for {plugin}; give a code of CP2K, with the default plugin 'cp2k'"
-
-
-def validate_level(level: orm.Dict | None, _: Any) -> str | None:
-    """Refuse a level of theory that cannot be read."""
-    if level is None:
-        return None
-    try:
-        LevelOfTheory.from_dict(level.get_dict())
-    except (ValueError, TypeError) as error:
-        return str(error)
     return None
 
 
@@ -276,6 +293,11 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def check_pressures(pressures: list[Any]) -> str | None:
+    """Refuse pressures that are not positive, and none at all."""
+    return _check_value("pressures", pressures) if pressures else "pressures is empty; give at least one in Pa"
+
+
 def check_model(model: MaceModelData, structure: orm.StructureData, gas: orm.Dict | None) -> str | None:
     """Refuse a model that does not know an element of the framework or of the gas."""
     return check_elements([*structure.get_symbols_set(), *gas_elements(gas)], [model], "structure and gas")
@@ -328,5 +350,5 @@ def check_code_for_level(level: LevelOfTheory, cp2k_code: orm.AbstractCode | Non
         return None
     return (
         f"level of theory {level.name} is computed by CP2K: give codes['cp2k'], "
-        "or override the key level with gfn1-xtb-tblite"
+        "or override level with gfn1-xtb-tblite (and fine_tune.pseudolabel_replay with true)"
     )

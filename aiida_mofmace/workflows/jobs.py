@@ -19,6 +19,7 @@ __all__ = [
     "committee_inputs",
     "gas_phase_inputs",
     "gcmc_inputs",
+    "label_inputs",
     "md_inputs",
     "md_key",
     "model_head",
@@ -152,7 +153,7 @@ def gcmc_inputs(
         "pressure": pressure,
         "fugacity": fugacity(pressure, temperature, Gas.from_dict(gas), run["equation_of_state"]),
         "initial_loading": run["initial_loading"],
-        "max_loading": None,
+        "explosion_distance": parameters["md"]["minimum_distance"],
         "steps": steps,
         "stride": run["stride"],
         "head": model_head(model),
@@ -225,4 +226,31 @@ def select_inputs(
         "parameters": orm.Dict(content),
         "metadata": _metadata(key, f"Selection of {n_select} diverse structures", parameters),
         **({"dataset": dataset} if dataset is not None else {}),
+    }
+
+
+def label_inputs(
+    key: str, inputs: Mapping[str, Any], parameters: Parameters, structures: Mapping[str, orm.StructureData]
+) -> dict[str, Any]:
+    """Return the inputs of the labelling of some structures.
+
+    :param inputs: worker_code, cp2k_code (unless the level is one of tblite) and level
+    """
+    resources = parameters["resources"]
+    code = "cp2k_code" if inputs["level"]["program"] == "cp2k" else "worker_code"
+    options = worker_options(parameters)
+    if code == "cp2k_code":
+        options = {
+            "resources": {"num_machines": 1, "num_mpiprocs_per_machine": resources["cores"]},
+            "max_wallclock_seconds": resources["max_wallclock_seconds"],
+            **resources["cp2k_options"],
+        }
+    return {
+        "structures": dict(structures),
+        "level": inputs["level"],
+        code: inputs[code],
+        "max_concurrent": orm.Int(resources["max_concurrent"]),
+        "min_success_fraction": orm.Float(parameters["labels"]["min_success_fraction"]),
+        "options": orm.Dict(options),
+        "metadata": {"call_link_label": key, "label": f"{len(structures)} labels at {inputs['level']['name']}"},
     }

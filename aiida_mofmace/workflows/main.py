@@ -1,0 +1,297 @@
+"""All of it: from a framework and a gas to a fine-tuned potential and an isotherm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aiida import orm
+from aiida.engine import ExitCode, if_
+from aiida.engine.processes.builder import ProcessBuilder
+from aiida.engine.processes.workchains.workchain import WorkChain, WorkChainSpec
+
+from aiida_mofmace.calculations.diversity_select import DiversitySelectCalculation
+from aiida_mofmace.calculations.validators import first_message
+from aiida_mofmace.data.dataset import LabelledDatasetData
+from aiida_mofmace.data.level import LevelOfTheory
+from aiida_mofmace.data.model import MaceModelData
+
+from .active_learning import ActiveLearningWorkChain
+from .functions import append_labels, gather_failures
+from .harvest import reason
+from .inputs import (
+    check_code_for_level,
+    check_dataset_level,
+    check_loadings,
+    check_model,
+    check_replay,
+    common_inputs,
+    training_inputs,
+)
+from .isotherm import MDGCMCIsothermWorkChain
+from .jobs import child_seed, label_inputs, select_inputs
+from .label import LabelWorkChain
+from .ports import define_code, define_label_ports, define_replay_ports, define_system_ports, given
+from .protocols import DEFAULT_PROTOCOL, filled_builder, resolve
+from .sampling import SamplingWorkChain
+from .validation import ValidationWorkChain
+
+__all__ = ["MofMaceWorkChain"]
+
+_SYSTEM = ("structure", "gas", "parameters")
+_LABELS = ("worker_code", "cp2k_code", "level")
+_REPLAY = ("foundation", "replay_train", "replay_valid")
+
+
+def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
+    """Refuse unknown elements, loadings that do not fit, two levels of theory, and a level without its program."""
+    if not {"structure", "gas", "foundation", "level", "parameters", "seed"} <= set(inputs):
+        return None
+    structure, gas, level = inputs["structure"], inputs["gas"], LevelOfTheory.from_dict(inputs["level"].get_dict())
+    parameters = inputs["parameters"].get_dict()
+    sections = ("sampling", "active_learning", "validation")
+    loadings = [loading for section in sections for loading in parameters[section]["loadings"]]
+    loadings += [parameters["heat_of_adsorption"]["n_molecules"], parameters["isotherm"]["initial_loading"]]
+    distance = parameters["md"]["insertion_minimum_distance"]
+    return first_message(
+        [
+            level.refusal(structure),
+            check_code_for_level(level, inputs.get("cp2k_code")),
+            check_model(inputs["foundation"], structure, gas),
+            check_loadings(structure, gas, loadings, distance, inputs["seed"].value),
+            check_dataset_level(inputs.get("dataset"), level),
+            check_replay(inputs.get("replay_train"), level, parameters["fine_tune"]),
+        ]
+    )
+
+
+class MofMaceWorkChain(WorkChain):
+    """Sample, choose, label, learn actively, validate, and compute isotherm and heat of adsorption.
+
+    What an earlier part has brought is handed out even when a later one fails; the exit code names that part.
+    """
+
+    @classmethod
+    def define(cls, spec: WorkChainSpec) -> None:
+        """Declare ports, outline and exit codes."""
+        super().define(spec)
+        define_code(spec, "worker_code")
+        define_label_ports(spec)
+        define_system_ports(spec, "of all parts (that is all)")
+        define_replay_ports(spec)
+        spec.input(
+            "dataset",
+            valid_type=LabelledDatasetData,
+            required=False,
+            help="Labels to begin with; sampling, first choice and first labels are left out then.",
+        )
+        spec.input("protocol", valid_type=orm.Str, required=False, help="Name of the protocol of the parameters.")
+        spec.inputs.validator = validate_inputs
+        spec.expose_outputs(ActiveLearningWorkChain, include=("dataset", "models", "learning_curve", "stop_reason"))
+        spec.expose_outputs(ValidationWorkChain, namespace="validation", namespace_options={"required": False})
+        spec.expose_outputs(MDGCMCIsothermWorkChain)
+        spec.output("failures", valid_type=orm.Dict, required=False, help="Labels that could not be had, with reason.")
+        spec.outline(
+            cls.setup,
+            if_(cls.should_sample)(
+                cls.run_sampling,
+                cls.inspect_sampling,
+                cls.run_selection,
+                cls.inspect_selection,
+                cls.run_labels,
+                cls.inspect_labels,
+            ),
+            cls.run_active_learning,
+            cls.inspect_active_learning,
+            cls.run_validation,
+            cls.inspect_validation,
+            cls.run_isotherm,
+            cls.inspect_isotherm,
+            cls.results,
+        )
+        spec.exit_code(301, "ERROR_SAMPLING_FAILED", message="Sampling failed: {message}")
+        spec.exit_code(302, "ERROR_SELECTION_FAILED", message="The first selection failed: {message}")
+        spec.exit_code(303, "ERROR_LABELS_FAILED", message="The first labels failed: {message}")
+        spec.exit_code(304, "ERROR_ACTIVE_LEARNING_FAILED", message="Active learning failed: {message}")
+        spec.exit_code(305, "ERROR_VALIDATION_FAILED", message="There is a model, but its validation failed: {message}")
+        spec.exit_code(306, "ERROR_ISOTHERM_FAILED", message="There is a model, but its isotherm failed: {message}")
+        spec.exit_code(701, "WARNING_ISOTHERM", message="All parts are done, but look at the isotherm: {message}")
+
+    @classmethod
+    def get_builder_from_protocol(
+        cls,
+        codes: Mapping[str, Any],
+        structure: orm.StructureData,
+        gas: str | orm.Dict = "CO2",
+        model: MaceModelData | str | Path | None = None,
+        *,
+        dataset: LabelledDatasetData | None = None,
+        replay: tuple[orm.SinglefileData, orm.SinglefileData | None] | None = None,
+        protocol: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        seed: int = 0,
+    ) -> ProcessBuilder:
+        """Return a builder with the parameters of a protocol.
+
+        :param codes: code or label of one by key: "worker", and "cp2k" unless the level is one of tblite
+        :param structure: framework without gas
+        :param gas: name of a known gas, or the description of one
+        :param model: foundation model: node, path or name; None for the protocol's own
+        :param dataset: labels to begin with, of the protocol's level of theory
+        :param replay: structures to train and to validate on alongside; None for the starter model's
+        :param protocol: "fast" (default), "balanced" or "paper"
+        :param overrides: changes of the protocol, nested like its file
+        :param seed: from which the seeds of all jobs are made
+        :raises ValueError: if an input is refused; the message says what to do
+        """
+        parameters = resolve(protocol, overrides)
+        inputs = common_inputs(codes, structure, gas, parameters, seed) | training_inputs(model, replay, parameters)
+        name = protocol or DEFAULT_PROTOCOL
+        label = f"{structure.get_formula()} and {inputs['gas']['name']}, protocol {name}"
+        inputs |= {"dataset": dataset, "protocol": orm.Str(name), "metadata": {"label": label}}
+        return filled_builder(cls, inputs)
+
+    def setup(self) -> None:
+        """Begin with the dataset if there is one."""
+        self.ctx.parameters = self.inputs.parameters.get_dict()
+        self.ctx.dataset = self.inputs.get("dataset", None)
+        self.ctx.failures = {}
+        self.ctx.exit_code = None
+
+    def _seed(self, key: str) -> orm.Int:
+        return child_seed(self.inputs.seed, key)
+
+    def _exit(self, label: str, node: orm.ProcessNode) -> ExitCode:
+        code: ExitCode = getattr(self.exit_codes, label)
+        return code.format(message=reason(node))
+
+    def should_sample(self) -> bool:
+        """Whether there are no labels to begin with."""
+        return self.ctx.dataset is None
+
+    def run_sampling(self) -> dict[str, Any]:
+        """Explore with the foundation model."""
+        inputs = {
+            "code": self.inputs.worker_code,
+            "model": self.inputs.foundation,
+            "seed": self._seed("sampling"),
+            **given(self.inputs, *_SYSTEM),
+            "metadata": {"call_link_label": "sampling", "label": "Sampling with the foundation model"},
+        }
+        return {"sampling": self.submit(SamplingWorkChain, inputs)}
+
+    def inspect_sampling(self) -> ExitCode | None:
+        """See whether there are frames to choose from."""
+        return None if self.ctx.sampling.is_finished_ok else self._exit("ERROR_SAMPLING_FAILED", self.ctx.sampling)
+
+    def run_selection(self) -> dict[str, Any]:
+        """Choose the first structures, so many of each loading."""
+        gas, first = self.inputs.gas["name"], self.ctx.parameters["initial_set"]
+        quotas = {
+            f"*_{loading}{gas}": first["n_per_loading"] if loading else first["n_empty"]
+            for loading in self.ctx.parameters["sampling"]["loadings"]
+        }
+        inputs = select_inputs(
+            "selection",
+            {"code": self.inputs.worker_code, "seed": self.inputs.seed},
+            self.ctx.parameters,
+            trajectories=dict(self.ctx.sampling.outputs.trajectories),
+            n_select=sum(quotas.values()),
+            quotas=quotas,
+        )
+        return {"selection": self.submit(DiversitySelectCalculation, inputs)}
+
+    def inspect_selection(self) -> ExitCode | None:
+        """See whether there are structures to label."""
+        node = self.ctx.selection
+        if not node.is_finished_ok:
+            return self._exit("ERROR_SELECTION_FAILED", node)
+        results = node.outputs.results
+        self.report(f"{len(results['selected'])} of {results['pool']} frames selected")
+        return None
+
+    def run_labels(self) -> dict[str, Any]:
+        """Label the first structures."""
+        inputs = label_inputs("labels", self.inputs, self.ctx.parameters, dict(self.ctx.selection.outputs.structures))
+        return {"labels": self.submit(LabelWorkChain, inputs)}
+
+    def inspect_labels(self) -> ExitCode | None:
+        """Make the first dataset."""
+        node = self.ctx.labels
+        if "failures" in node.outputs:
+            self.ctx.failures["first"] = node.outputs.failures
+        if not node.is_finished_ok:
+            return self._exit("ERROR_LABELS_FAILED", node)
+        self.ctx.dataset = append_labels(
+            selection=self.ctx.selection.outputs.results,
+            structures=dict(self.ctx.selection.outputs.structures),
+            labels=dict(node.outputs.labels),
+        )
+        return None
+
+    def run_active_learning(self) -> dict[str, Any]:
+        """Train, explore, label and train again."""
+        inputs = {
+            "dataset": self.ctx.dataset,
+            "seed": self._seed("active_learning"),
+            **given(self.inputs, *_SYSTEM, *_LABELS, *_REPLAY),
+            "metadata": {"call_link_label": "active_learning", "label": "Active learning"},
+        }
+        return {"active_learning": self.submit(ActiveLearningWorkChain, inputs)}
+
+    def inspect_active_learning(self) -> ExitCode | None:
+        """Hand out dataset and models, whatever comes later."""
+        node = self.ctx.active_learning
+        if "failures" in node.outputs:
+            self.ctx.failures["active_learning"] = node.outputs.failures
+        outputs = self.exposed_outputs(node, ActiveLearningWorkChain)
+        self.out_many({"dataset": self.ctx.dataset, **outputs})
+        return None if node.is_finished_ok else self._exit("ERROR_ACTIVE_LEARNING_FAILED", node)
+
+    def run_validation(self) -> dict[str, Any]:
+        """Compare both models with labels of frames that neither has seen."""
+        inputs = {
+            "foundation": self.inputs.foundation,
+            "models": dict(self.ctx.active_learning.outputs.models),
+            "seed": self._seed("validation"),
+            **given(self.inputs, *_SYSTEM, *_LABELS),
+            "metadata": {"call_link_label": "validation", "label": "Validation"},
+        }
+        return {"validation": self.submit(ValidationWorkChain, inputs)}
+
+    def inspect_validation(self) -> None:
+        """Hand out errors and parity data; a validation that failed keeps nobody from the isotherm."""
+        node = self.ctx.validation
+        self.out_many(self.exposed_outputs(node, ValidationWorkChain, namespace="validation"))
+        if "failures" in node.outputs:
+            self.ctx.failures["validation"] = node.outputs.failures
+        if not node.is_finished_ok:
+            self.report(f"validation {reason(node)}; going on to the isotherm")
+            self.ctx.exit_code = self._exit("ERROR_VALIDATION_FAILED", node)
+
+    def run_isotherm(self) -> dict[str, Any]:
+        """Compute isotherm and heat of adsorption with the committee's first model."""
+        models = self.ctx.active_learning.outputs.models
+        inputs = {
+            "code": self.inputs.worker_code,
+            "model": models[min(models)],
+            "seed": self._seed("isotherm"),
+            **given(self.inputs, *_SYSTEM),
+            "metadata": {"call_link_label": "isotherm", "label": "Isotherm"},
+        }
+        return {"isotherm": self.submit(MDGCMCIsothermWorkChain, inputs)}
+
+    def inspect_isotherm(self) -> None:
+        """Hand out what there is of isotherm and heat of adsorption."""
+        node = self.ctx.isotherm
+        self.out_many(self.exposed_outputs(node, MDGCMCIsothermWorkChain))
+        if not node.is_finished_ok and self.ctx.exit_code is None:
+            is_warning = node.is_finished and node.exit_status // 100 == 7
+            self.ctx.exit_code = self._exit("WARNING_ISOTHERM" if is_warning else "ERROR_ISOTHERM_FAILED", node)
+
+    def results(self) -> ExitCode | None:
+        """Hand out the table of failed labels and say which part failed, if any."""
+        self.out("failures", gather_failures(**self.ctx.failures))
+        exit_code: ExitCode | None = self.ctx.exit_code
+        return exit_code

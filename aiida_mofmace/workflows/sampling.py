@@ -1,0 +1,139 @@
+"""Sampling: molecular dynamics with one model at every temperature and loading."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aiida import orm
+from aiida.engine import ExitCode, while_
+from aiida.engine.processes.builder import ProcessBuilder
+from aiida.engine.processes.workchains.workchain import WorkChainSpec
+
+from aiida_mofmace.calculations.mace_md import MaceMdCalculation
+from aiida_mofmace.calculations.validators import first_message
+from aiida_mofmace.data.frames import FramesData
+from aiida_mofmace.data.model import MaceModelData
+
+from .harvest import runs_with_frames
+from .inputs import check_loadings, check_model, code_node, foundation_model, gas_node
+from .jobs import md_inputs, md_key
+from .ports import define_code, define_system_ports
+from .protocols import filled_builder, resolve
+from .window import RollingWindow
+
+__all__ = ["SamplingWorkChain"]
+
+
+def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
+    """Refuse elements that the model does not know and loadings that do not fit into the pores."""
+    if not {"structure", "gas", "model", "parameters", "seed"} <= set(inputs):
+        return None
+    structure, gas = inputs["structure"], inputs["gas"]
+    parameters = inputs["parameters"].get_dict()
+    distance = parameters["md"]["insertion_minimum_distance"]
+    return first_message(
+        [
+            check_model(inputs["model"], structure, gas),
+            check_loadings(structure, gas, parameters["sampling"]["loadings"], distance, inputs["seed"].value),
+        ]
+    )
+
+
+class SamplingWorkChain(RollingWindow):
+    """Explore the framework, empty and loaded, by MD with the model that there is."""
+
+    @classmethod
+    def define(cls, spec: WorkChainSpec) -> None:
+        """Declare ports, outline and exit codes."""
+        super().define(spec)
+        define_code(spec)
+        define_system_ports(spec, "sampling, md, evaluation and resources")
+        spec.input("model", valid_type=MaceModelData, help="Model that gives energies and forces.")
+        spec.inputs.validator = validate_inputs
+        spec.output_namespace(
+            "trajectories",
+            dynamic=True,
+            valid_type=FramesData,
+            help="Frames after equilibration, by run: md_300k_4 is 300 K with 4 molecules per cell.",
+        )
+        spec.outline(cls.setup, while_(cls.should_run_md)(cls.run_md), cls.inspect_md)
+        spec.exit_code(
+            301,
+            "ERROR_TOO_FEW_RUNS",
+            message="{count} of {size} MD runs gave frames; is the model stable? See {names}.",
+        )
+
+    @classmethod
+    def get_builder_from_protocol(
+        cls,
+        codes: Mapping[str, Any],
+        structure: orm.StructureData,
+        gas: str | orm.Dict = "CO2",
+        model: MaceModelData | str | Path | None = None,
+        *,
+        protocol: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        seed: int = 0,
+    ) -> ProcessBuilder:
+        """Return a builder with the parameters of a protocol.
+
+        :param codes: code or label of one by key; "worker" is needed
+        :param structure: framework without gas
+        :param gas: name of a known gas, or the description of one
+        :param model: node, path or name of a model; None for the protocol's own
+        :param overrides: changes of the protocol, nested like its file
+        :param seed: from which the seeds of all jobs are made
+        :raises ValueError: if an input is refused; the message says what to do
+        """
+        parameters = resolve(protocol, overrides)
+        inputs = {
+            "code": code_node(codes, "worker"),
+            "structure": structure,
+            "gas": gas_node(gas),
+            "model": foundation_model(model, parameters),
+            "seed": orm.Int(seed),
+            "parameters": orm.Dict(parameters),
+            "metadata": {"label": f"Sampling of {structure.get_formula()}"},
+        }
+        return filled_builder(cls, inputs)
+
+    def setup(self) -> None:
+        """Name the runs: every temperature with every loading."""
+        self.ctx.parameters = self.inputs.parameters.get_dict()
+        sampling = self.ctx.parameters["sampling"]
+        self.ctx.runs = {
+            md_key(temperature, loading): {"temperature": temperature, "loading": loading}
+            for temperature in sampling["temperatures"]
+            for loading in sampling["loadings"]
+        }
+        self.open_window(list(self.ctx.runs), self.ctx.parameters["resources"]["max_concurrent"])
+        self.report(f"{len(self.ctx.runs)} MD runs of {sampling['steps']} steps")
+
+    def should_run_md(self) -> bool:
+        """Whether a run is still to be done."""
+        return self.window_is_open()
+
+    def run_md(self) -> dict[str, Any]:
+        """Do as many runs at a time as the resources allow."""
+        return self.advance_window(self.submit_md)
+
+    def submit_md(self, key: str) -> orm.ProcessNode:
+        """Submit one run."""
+        parameters = self.ctx.parameters
+        run = {"run": parameters["sampling"], "model": self.inputs.model, **self.ctx.runs[key]}
+        return self.submit(MaceMdCalculation, md_inputs(key, self.inputs, parameters, **run))
+
+    def inspect_md(self) -> ExitCode | None:
+        """Hand out the trajectories; say which runs failed, and give up if too few gave frames."""
+        nodes = self.window_results()
+        sampled = runs_with_frames(self, nodes)
+        failed = [key for key in nodes if key not in sampled]
+        self.out_many({f"trajectories.{key}": node.outputs.trajectory for key, node in sampled.items()})
+        if len(sampled) < max(1, self.ctx.parameters["sampling"]["min_success_fraction"] * len(nodes)):
+            code: ExitCode = self.exit_codes.ERROR_TOO_FEW_RUNS
+            return code.format(count=str(len(sampled)), size=str(len(nodes)), names=", ".join(failed))
+        frames = sum(node.outputs.trajectory.n_frames for node in sampled.values())
+        self.report(f"{frames} frames from {len(sampled)} of {len(nodes)} runs")
+        return None
