@@ -14,6 +14,7 @@ from ase.io import read
 from numpy.typing import NDArray
 
 from aiida_mofmace.worker.kernels.gases import Gas
+from aiida_mofmace.worker.kernels.geometry import minimum_image
 from aiida_mofmace.worker.kernels.model import Evaluation
 
 Array = NDArray[np.float64]
@@ -89,28 +90,84 @@ def carbon_dioxide() -> Gas:
 
 
 class NoPotential:
-    """Nothing interacts: the ideal gas."""
+    """Nothing interacts."""
+
+    r_max = 3.0
 
     def evaluate(self, configurations: Sequence[Any], forces: bool = True) -> list[Evaluation]:
         """Zero energy and forces."""
         return [Evaluation(0.0, forces=np.zeros((len(c.positions), 3))) for c in configurations]
 
 
-class HarmonicCrystal:
-    """Every atom on a spring of its own: a canonical ensemble known exactly.
-
-    :param stiffness: in eV/Å²
-    """
-
-    def __init__(self, centres: Array, stiffness: float):
-        self.centres, self.stiffness = centres, stiffness
-
-    def evaluate(self, configurations: Sequence[Any], forces: bool = True) -> list[Evaluation]:
-        """Energy and forces of the springs."""
-        away = [c.positions - self.centres for c in configurations]
-        return [Evaluation(0.5 * self.stiffness * float((x**2).sum()), forces=-self.stiffness * x) for x in away]
-
-
 def thermal(temperature: float) -> float:
     """Return kT in eV."""
     return float(units.kB * temperature)
+
+
+class BondedMolecules:
+    """Non-interacting molecules with springs between all their atoms, in a framework of aluminium that does nothing.
+
+    :param gas: the molecule
+    :param stiffness: of the springs in eV/Å²
+    """
+
+    r_max = 3.0
+
+    def __init__(self, gas: Gas, stiffness: float = 30.0):
+        self.gas, self.stiffness = gas, stiffness
+        self.first, self.second = np.triu_indices(len(gas), k=1)
+        self.lengths = np.linalg.norm(gas.positions[self.first] - gas.positions[self.second], axis=1)
+
+    def evaluate(self, configurations: Sequence[Any], forces: bool = True) -> list[Evaluation]:
+        """Energies and forces of the springs, all molecules at once."""
+        parts = [np.asarray(c.positions)[np.asarray(c.numbers) != 13] for c in configurations]
+        molecules = np.concatenate(parts).reshape(-1, len(self.gas), 3)
+        vectors = molecules[:, self.first] - molecules[:, self.second]
+        lengths = np.linalg.norm(vectors, axis=-1)
+        stretch = lengths - self.lengths
+        pull = -self.stiffness * (stretch / lengths)[..., None] * vectors
+        spring_forces = np.zeros_like(molecules)
+        np.add.at(spring_forces, (slice(None), self.first), pull)
+        np.subtract.at(spring_forces, (slice(None), self.second), pull)
+        energies = 0.5 * self.stiffness * (stretch**2).sum(axis=1)
+        answers, done = [], 0
+        for configuration, part in zip(configurations, parts, strict=True):
+            own = slice(done, done + len(part) // len(self.gas))
+            resting = np.zeros((len(configuration.positions) - len(part), 3))
+            everything = np.concatenate([resting, spring_forces[own].reshape(-1, 3)])
+            answers.append(Evaluation(float(energies[own].sum()), forces=everything))
+            done = own.stop
+        return answers
+
+
+class LennardJones:
+    """Lennard-Jones atoms of argon's size and mass, cut off and shifted in energy and force.
+
+    :param depth: in eV
+    :param diameter: in Å
+    :param r_max: cut-off in Å, below half the cell height
+    """
+
+    def __init__(self, depth: float = 0.0104, diameter: float = 3.4, r_max: float = 5.0):
+        self.depth, self.diameter, self.r_max = depth, diameter, r_max
+        self._shift, self._slope = self._pair(np.array([r_max]))
+
+    def _pair(self, distances: Array) -> tuple[Array, Array]:
+        powers = (self.diameter / distances) ** 6
+        return 4 * self.depth * (powers**2 - powers), -24 * self.depth * (2 * powers**2 - powers) / distances
+
+    def evaluate(self, configurations: Sequence[Any], forces: bool = True) -> list[Evaluation]:
+        """Energies and forces of all pairs within the cut-off."""
+        return [self._evaluate(np.asarray(c.positions), np.asarray(c.cell)) for c in configurations]
+
+    def _evaluate(self, positions: Array, cell: Array) -> Evaluation:
+        vectors = minimum_image(positions[:, None] - positions, cell)
+        distances = np.sqrt((vectors**2).sum(axis=-1))
+        distances[distances == 0.0] = np.inf
+        close = distances < self.r_max
+        energies, slopes = self._pair(np.where(close, distances, self.r_max))
+        away = np.where(close, distances - self.r_max, 0.0)
+        energies = np.where(close, energies - self._shift - self._slope * away, 0.0)
+        slopes = np.where(close, slopes - self._slope, 0.0)
+        forces = -((slopes / distances)[..., None] * vectors).sum(axis=1)
+        return Evaluation(0.5 * float(energies.sum()), forces=forces)

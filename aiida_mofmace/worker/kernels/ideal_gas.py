@@ -21,6 +21,8 @@ Array = NDArray[np.float64]
 _WALKERS = 64
 _STEPS_PER_SWEEP = 12
 _EQUILIBRATION_SWEEPS = 40
+_WANTED_ACCEPTANCE = 0.8
+_ADAPTATION = 1.1
 _LARGEST_STRETCH = 2.0  # times its equilibrium value: a bond that long is broken
 _MARGIN = 2.0  # Å that a molecule may grow by without meeting its images
 
@@ -53,12 +55,14 @@ class IdealGasReservoir:
 
     Independent walkers do hybrid Monte Carlo (Duane et al., Phys. Lett. B 195, 216 (1987)): momenta are drawn at T,
     a short trajectory is integrated and accepted or refused by Metropolis' rule, so that no time-step error is left.
-    Each walker is given out once between two such sweeps.
+    Each walker is given out once between two such sweeps. While the walkers equilibrate, the time step is brought to
+    where most trajectories are accepted; then it stays.
 
     :param gas: the molecule
     :param potential: the potential of the simulation, in the same precision
     :param temperature: in K
-    :param timestep: of the trajectories in ASE time units; spread by half of it to either side, against resonances
+    :param timestep: first guess for the trajectories in ASE time units; spread by half of it to either side, against
+        resonances
     :param rng: source of random numbers
     :param equilibrate: False if the walkers are to be restored from a checkpoint
     """
@@ -82,7 +86,7 @@ class IdealGasReservoir:
         if equilibrate:
             self._energies, self._forces = self._evaluate(self._positions)
             for _ in range(_EQUILIBRATION_SWEEPS):
-                self.sweep()
+                self._timestep *= _ADAPTATION if self.sweep() > _WANTED_ACCEPTANCE else 1 / _ADAPTATION
             self.mean_energies = self.mean_energies[_EQUILIBRATION_SWEEPS // 2 :]
 
     def draw(self) -> Molecule:
@@ -148,6 +152,7 @@ class IdealGasReservoir:
             "reservoir_positions": self._positions,
             "reservoir_energies": self._energies,
             "reservoir_forces": self._forces,
+            "reservoir_timestep": np.array(self._timestep),
             "reservoir_next": np.array(self._next),
             "reservoir_means": np.array(self.mean_energies),
         }
@@ -156,4 +161,5 @@ class IdealGasReservoir:
         """Take over what :meth:`to_arrays` gave."""
         self._positions, self._energies = arrays["reservoir_positions"], arrays["reservoir_energies"]
         self._forces, self._next = arrays["reservoir_forces"], int(arrays["reservoir_next"])
+        self._timestep = float(arrays["reservoir_timestep"])
         self.mean_energies = arrays["reservoir_means"].tolist()

@@ -52,7 +52,7 @@ def _check(framework: Atoms, minimum_distance: float) -> None:
     if not framework.cell.rank == 3:
         raise WorkerError("bad_input", "the framework has no three-dimensional cell to put molecules into")
     half_height = float(cell_heights(np.asarray(framework.cell.array)).min()) / 2
-    if not 0 < minimum_distance < half_height:
+    if not 0 <= minimum_distance < half_height:
         raise WorkerError(
             "bad_input", f"the minimum distance must lie between 0 and half the cell height, {half_height:.2f} Å"
         )
