@@ -63,7 +63,7 @@ def _phases(tree: ProcessTree) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for record in sorted(tree.records.values(), key=lambda record: (record.ctime, record.pk)):
         nested_phase = record.depth == 2 and record.label in PHASES
-        if record.depth != 1 and not nested_phase:
+        if record.is_function or (record.depth != 1 and not nested_phase):
             continue
         rows.append(
             {
@@ -76,6 +76,7 @@ def _phases(tree: ProcessTree) -> list[dict[str, Any]]:
                 "wall_seconds": _seconds(record.ctime, record.mtime),
                 "state": record.state,
                 "exit_status": record.exit_status,
+                "is_well": record.is_well,
             }
         )
     top = [row for row in rows if row["depth"] == 1]
@@ -206,13 +207,15 @@ def _timeseries(tree: ProcessTree) -> list[dict[str, Any]]:
 
 
 def _joined(parts: list[tuple[NDArray[Any], NDArray[Any]]]) -> dict[str, Any]:
-    """Put chunks behind one another; a chunk that counts its steps from zero goes on where the last one ended."""
-    steps: list[NDArray[np.float64]] = []
-    for step, _ in parts:
-        end = float(steps[-1][-1]) if steps else 0.0
-        begins_anew = bool(steps) and float(step[0]) < end
-        steps.append(np.asarray(step, dtype=float) + (end if begins_anew else 0.0))
-    return {"step": np.concatenate(steps), "loading": np.concatenate([loading for _, loading in parts])}
+    """Put chunks behind one another; one that holds what came before it (its series goes on) takes their place."""
+    steps: list[NDArray[Any]] = []
+    loadings: list[NDArray[Any]] = []
+    for step, loading in parts:
+        if steps and step[0] <= steps[-1][-1]:
+            steps, loadings = [], []
+        steps.append(step)
+        loadings.append(loading)
+    return {"step": np.concatenate(steps), "loading": np.concatenate(loadings)}
 
 
 # ------------------------------------------------------------------------------------------------ what is not there
@@ -246,7 +249,7 @@ def _why(tree: ProcessTree, maker: str) -> str:
     node = load(record)
     reason = node.exit_message or (node.exception or "").strip().splitlines()[-1:] or ""
     reason = reason[0] if isinstance(reason, list) else reason
-    if record.is_finished_ok:
+    if record.is_well:
         return f"{before}{record.label} <{record.pk}> finished without giving it."
     status = f" with exit status {record.exit_status}" if record.exit_status is not None else ""
     return f"{before}{record.label} <{record.pk}> {record.state}{status}{': ' + reason if reason else ''}."

@@ -45,7 +45,8 @@ def learning_curve_figure(rounds: Sequence[dict[str, Any]]) -> str:
     canvas = Canvas(WIDTH, 320, "Learning curve: force error and committee deviation against the number of labels")
     labels = np.array([row.get("n_train") or row["n_labels"] for row in rounds], dtype=float)
     errors = np.array([_value(row, "force_mae_mev_per_ang") for row in rounds])
-    deviations = 1000.0 * np.array([_value(row, "sigma_max_mean") for row in rounds])
+    # A row says what the committee before it met: its deviation belongs to the labels that this one had.
+    deviations = 1000.0 * np.array([*(_value(row, "sigma_max_mean") for row in rounds[1:]), float("nan")])
     both = np.concatenate([errors, deviations, [0.0]])
     x, y = _axes(
         320, Axis(*limits(labels, 0.08), "training configurations"), Axis(0, limits(both, 0.25)[1], "meV/Å"), 46
@@ -309,7 +310,7 @@ def timeline_figure(phases: Sequence[dict[str, Any]]) -> str:
     for index, row in enumerate(phases):
         y = 10 + index * step
         first, last = x.at(row["start_seconds"] / 60), x.at((row["start_seconds"] + row["wall_seconds"]) / 60)
-        failed = row["state"] != "finished" or row["exit_status"]
+        failed = not row["is_well"] and row["state"] in ("finished", "excepted", "killed")
         css = "bar failed" if failed else ("bar" if row["depth"] == 1 else "bar nested")
         name = ("" if row["depth"] == 1 else "    ") + row["name"]
         canvas.text(4 if row["depth"] == 1 else 16, y + 13, name.strip(), "strip" if row["depth"] == 1 else "tick")

@@ -26,6 +26,7 @@ def header(process: orm.ProcessNode, tree: ProcessTree) -> dict[str, Any]:
         "process": tree.root.label,
         "state": tree.root.state,
         "exit_status": process.exit_status,
+        "is_well": tree.root.is_well,
         "exit_message": process.exit_message,
         "started": process.ctime,
         "ended": tree.root.mtime if tree.root.is_terminated else None,

@@ -92,7 +92,8 @@ def _isotherm(data: dict[str, Any]) -> list[str]:
         mark = "" if point["converged"] else "  not converged"
         shown = f"{samples:.0f}" if samples is not None else "-"
         lines.append(f"{point['pressure_Pa'] / BAR:>8.4g} bar{loading:>22}{cell:>18}{shown:>9}{heat:>22}{mark}")
-    return lines
+    failed = isotherm.get("failed", [])
+    return lines + [f"{point['pressure_Pa'] / BAR:>8.4g} bar  not available: {point['reason']}" for point in failed]
 
 
 def _heat(data: dict[str, Any]) -> list[str]:
@@ -110,6 +111,6 @@ def _times(data: dict[str, Any]) -> list[str]:
     for phase in data["phases"]:
         if phase["depth"] != 1:
             continue
-        ended = "" if phase["exit_status"] == 0 else f"  {phase['state']} [{phase['exit_status']}]"
+        ended = "" if phase["is_well"] else f"  {phase['state']} [{phase['exit_status']}]"
         lines.append(f"  {phase['name']:<28}{duration(phase['wall_seconds']):>9}{ended}")
     return [*lines, f"  {'all':<28}{duration(data['header']['wall_seconds']):>9}"]

@@ -23,6 +23,8 @@ PHASES = {
     "MDGCMCIsothermWorkChain": "isotherm",
 }
 
+#: Family of the exit statuses that come with usable outputs.
+_WARNINGS = 7
 _TERMINATED = ("finished", "excepted", "killed")
 _COLUMNS = (
     "id",
@@ -32,6 +34,7 @@ _COLUMNS = (
     "attributes.paused",
     "ctime",
     "mtime",
+    "node_type",
 )
 
 
@@ -44,6 +47,7 @@ class ProcessRecord:
     :param call_label: label of the link by which its parent called it, empty for the root
     :param parent: primary key of the parent, None for the root
     :param depth: number of callers above it
+    :param is_function: whether it is a calculation or work function
     """
 
     pk: int
@@ -54,6 +58,7 @@ class ProcessRecord:
     state: str = "created"
     exit_status: int | None = None
     paused: bool = False
+    is_function: bool = False
     ctime: datetime = field(default_factory=datetime.now)
     mtime: datetime = field(default_factory=datetime.now)
 
@@ -66,6 +71,11 @@ class ProcessRecord:
     def is_finished_ok(self) -> bool:
         """Whether it finished with exit status 0."""
         return self.state == "finished" and self.exit_status == 0
+
+    @property
+    def is_well(self) -> bool:
+        """Whether it finished, perhaps with a warning (7xx)."""
+        return self.state == "finished" and (self.exit_status == 0 or (self.exit_status or 0) // 100 == _WARNINGS)
 
     @property
     def name(self) -> str:
@@ -125,11 +135,12 @@ class ProcessTree:
 
     @staticmethod
     def _update(record: ProcessRecord, columns: list[object]) -> None:
-        label, state, exit_status, paused, ctime, mtime = columns
+        label, state, exit_status, paused, ctime, mtime, node_type = columns
         record.label = str(label or "process")
         record.state = str(state or "created")
         record.exit_status = int(str(exit_status)) if exit_status is not None else None
         record.paused = bool(paused)
+        record.is_function = "function" in str(node_type)
         if isinstance(ctime, datetime) and isinstance(mtime, datetime):
             record.ctime, record.mtime = ctime, mtime
 

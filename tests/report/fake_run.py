@@ -18,6 +18,7 @@ import numpy as np
 from aiida import orm
 from aiida.common.links import LinkType
 from aiida.engine import ProcessState
+from numpy.typing import NDArray
 
 from aiida_mofmace.data.label import DftLabelData
 from aiida_mofmace.data.model import MaceModelData
@@ -245,12 +246,12 @@ class FakeRun:
             "n_train": 20 + 11 * index,
             "force_mae_mev_per_ang": 96.0 * 0.66**index + 18,
             "energy_mae_mev_per_atom": 3.1 * 0.6**index,
-            "sigma_max_mean": median * 1.16,
-            "sigma_max_q99": median * 3.4,
-            "candidates": 410 - 150 * index,
-            "below": 90,
-            "inside": 410 - 150 * index,
-            "above": 100,
+            "sigma_max_mean": median * 1.16 / 0.62 if index else None,
+            "sigma_max_q99": median * 3.4 / 0.62 if index else None,
+            "candidates": 560 - 150 * index if index else None,
+            "below": 90 if index else None,
+            "inside": 560 - 150 * index if index else None,
+            "above": 100 if index else None,
         }
 
     def parity(self, energy_error: float, force_error: float, shift: float, n_models: int) -> orm.ArrayData:
@@ -294,12 +295,13 @@ class FakeRun:
         )
         points = []
         for index, (pressure, loading) in enumerate(zip(PRESSURES, LOADINGS, strict=True)):
+            walk = self._walk(loading * 0.494)
             for chunk in range(2):
                 parameters = orm.Dict({"pressure": pressure, "temperature": 303.0})
                 job = self.process(
                     "MdGcmcCalculation", chain, f"pressure_{index:02d}_chunk_{chunk}", {"parameters": parameters}
                 )
-                self.create(job, timeseries=self._walk(loading * 0.494, 5000 * chunk), results=orm.Dict({}))
+                self.create(job, timeseries=self._series(*walk, until=5000 * (chunk + 1)), results=orm.Dict({}))
             points.append(self._point(index, pressure, loading))
         self.minutes += 3.6
         if exit_status:
@@ -312,9 +314,9 @@ class FakeRun:
             "energy_loaded_eV": -3031.412,
             "energy_framework_eV": -2746.231,
             "energy_gas_eV": -284.807,
-            "energy_loaded_eV_error": 0.019,
-            "energy_framework_eV_error": 0.011,
-            "energy_gas_eV_error": 0.001,
+            "energy_loaded_error_eV": 0.019,
+            "energy_framework_error_eV": 0.011,
+            "energy_gas_error_eV": 0.001,
             "n_molecules": 1,
         }
         outputs = {"isotherm": orm.Dict({**shared, "points": points}), "heat_of_adsorption": orm.Dict(heat)}
@@ -344,17 +346,22 @@ class FakeRun:
             "steps": 10_000,
         }
 
-    def _walk(self, mean: float, first: int) -> orm.ArrayData:
-        steps = first + np.arange(5, 5001, 5)
+    def _walk(self, mean: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        steps = np.arange(5, 10_001, 5)
         loading, values = round(mean), []
         for _ in steps:
             up = self.rng.random() < 0.04 * (1.5 if loading < mean else 0.5)
             down = self.rng.random() < 0.04 * (1.5 if loading > mean else 0.5)
             loading = max(loading + int(up) - int(down), 0)
             values.append(loading)
+        return steps, np.array(values)
+
+    @staticmethod
+    def _series(steps: NDArray[np.int64], loadings: NDArray[np.int64], until: int) -> orm.ArrayData:
+        """Return the series from the first step on: a chunk holds what came before it."""
         node = orm.ArrayData()
-        node.set_array("step", steps)
-        node.set_array("loading", np.array(values))
+        node.set_array("step", steps[steps <= until])
+        node.set_array("loading", loadings[steps <= until])
         return node
 
 

@@ -1,0 +1,46 @@
+"""``mofmace``: run, follow, look at, export."""
+
+from __future__ import annotations
+
+import click
+
+import aiida_mofmace
+from aiida_mofmace.cli.labels import labels
+from aiida_mofmace.cli.look import report, status, summary
+from aiida_mofmace.cli.model import model
+from aiida_mofmace.cli.protocols import protocols
+from aiida_mofmace.cli.run import run
+from aiida_mofmace.cli.setup import setup
+
+__all__ = ["mofmace"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(aiida_mofmace.__version__, prog_name="mofmace")
+@click.option("-p", "--profile", metavar="NAME", help="AiiDA profile to work in. Default: AiiDA's default profile.")
+def mofmace(profile: str | None) -> None:
+    r"""From a flexible MOF and a gas to a fine-tuned MACE potential and an adsorption isotherm with error bars.
+
+    \b
+      mofmace setup                     make a profile, a computer and the codes, once
+      mofmace run FRAMEWORK.cif         submit the whole workflow and follow it
+      mofmace status PK                 how far a run is
+      mofmace report PK                 write the HTML report of a run
+      mofmace labels export             every DFT label in one file
+    """
+    if profile is not None:
+        _load(profile)
+
+
+def _load(profile: str) -> None:
+    from aiida import load_profile
+    from aiida.common.exceptions import ConfigurationError
+
+    try:
+        load_profile(profile, allow_switch=True)
+    except ConfigurationError as error:
+        raise click.ClickException(f"{error}; `verdi profile list` shows what there is") from error
+
+
+for command in (setup, run, status, summary, report, labels, protocols, model):
+    mofmace.add_command(command)
