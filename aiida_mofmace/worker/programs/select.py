@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import WorkerError
 from ..kernels.descriptors import Environments, SoapSettings, average_soap, close_contacts
-from ..kernels.diversity import coverage, duplicates, map_points, one_thread, pick, project
+from ..kernels.diversity import Projection, coverage, duplicates, map_points, one_thread, pick, project
 from ..kernels.frames import Frames
 from ..stopping import StopRequest
 
@@ -154,6 +154,21 @@ def _describe(frames: Frames, settings: _Settings, stop: StopRequest) -> NDArray
     return average_soap(frames, settings.soap, frames.species, settings.environments, ask)
 
 
+def _without_repeats(
+    features: NDArray[np.float32], known: int, settings: _Settings, seed: int
+) -> tuple[NDArray[np.bool_], Projection]:
+    """Find the frames that repeat no earlier one, and project those.
+
+    :param known: number of leading rows that belong to the dataset
+    :return: mask of the distinct frames, shape (len(features),), and their projection
+    """
+    projection = project(features, settings.pca_components, seed)
+    repeated = duplicates(features, projection.points, settings.duplicate_tolerance, known)
+    if repeated.any():
+        projection = project(features[~repeated], settings.pca_components, seed)
+    return ~repeated, projection
+
+
 def _seeds(seed: int) -> dict[str, int]:
     """One seed a purpose: the cells that judge the picks must not be the clusters that made them."""
     purposes = ("projection", "picks", "coverage", "map")
@@ -167,17 +182,15 @@ def _select(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
     pool, dataset = _read_pool(inputs["files"]["frames"]), _read_dataset(inputs["files"].get("dataset"))
     total, seeds, known = len(pool.frames), _seeds(inputs["seed"]), len(dataset)
     pool = pool.keep(~close_contacts(pool.frames, settings.minimum_distance))
-    too_close = total - len(pool.frames)
-    features = _describe(Frames.concatenate([dataset, pool.frames]), settings, stop)
-    points = project(features, settings.pca_components, seeds["projection"]).points if len(features) else None
-    if points is None or len(pool.frames) == 0:
-        raise WorkerError("bad_input", f"all {total} frames have atoms nearer than {settings.minimum_distance} Å")
-    repeated = duplicates(features, points, settings.duplicate_tolerance, known)
-    pool, features = pool.keep(~repeated[known:]), features[~repeated]
-    results = {"pool": total, "refused": {"duplicates": int(repeated.sum()), "too_close": too_close}}
     if len(pool.frames) == 0:
-        raise WorkerError("bad_input", f"none of {total} frames differs from the dataset: {results['refused']}")
-    projection = project(features, settings.pca_components, seeds["projection"])
+        raise WorkerError("bad_input", f"all {total} frames have atoms nearer than {settings.minimum_distance} Å")
+    refused = {"too_close": total - len(pool.frames)}
+    features = _describe(Frames.concatenate([dataset, pool.frames]), settings, stop)
+    distinct, projection = _without_repeats(features, known, settings, seeds["projection"])
+    refused["duplicates"] = int((~distinct).sum())
+    pool = pool.keep(distinct[known:])
+    if len(pool.frames) == 0:
+        raise WorkerError("bad_input", f"none of {total} frames differs from the dataset; refused: {refused}")
     points = projection.points
     picks = _picks(points[known:], points[:known], pool.frames.groups, settings, seeds["picks"])
     figures = coverage(
@@ -190,7 +203,9 @@ def _select(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
     )
     pool.frames.select(picks).save("selected.npz")
     _write_map(points, pool, dataset, picks, settings=settings, seed=seeds["map"])
-    return results | {
+    return {
+        "pool": total,
+        "refused": refused,
         "selected": [_origin(pool, index) for index in picks],
         "took_all": len(picks) == len(pool.frames),
         "quota_shortfalls": _shortfalls(pool.frames.groups, settings.quotas),
