@@ -1,0 +1,139 @@
+"""From recorded outputs of CP2K to labels and exit codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from aiida import orm
+from aiida.engine import ExitCode
+from ase.io import read
+
+from aiida_mofmace.data.level import LevelOfTheory
+
+from ..finished import finished_job, parse
+
+RECORDED = Path(__file__).parents[1] / "fixtures" / "cp2k"
+CELL = [[8.0, 0, 0], [0, 9.0, 0], [0, 0.5, 8.5]]
+
+
+def label(
+    computer: orm.Computer,
+    retrieved: str | Mapping[str, bytes | str],
+    atoms_of: str = "water_converged",
+    level_name: str = "gfn1-xtb",
+    options: Mapping[str, Any] | None = None,
+) -> tuple[dict[str, Any], ExitCode]:
+    """Parse a recorded output as the label of the recorded structure."""
+    atoms = read(RECORDED / atoms_of / "aiida.coords.xyz")
+    atoms.set_cell(CELL)
+    atoms.pbc = True
+    structure = orm.StructureData(ase=atoms)
+    level = LevelOfTheory.load(level_name)
+    inputs = {
+        "structure": structure,
+        "level": orm.Dict(level.to_dict()),
+        "parameters": orm.Dict(level.cp2k_parameters(structure)),
+    }
+    source = RECORDED / retrieved if isinstance(retrieved, str) else retrieved
+    return parse(finished_job(computer, "mofmace.cp2k_label", inputs, source, options))
+
+
+def test_label_of_water(aiida_localhost: orm.Computer) -> None:
+    outputs, code = label(aiida_localhost, "water_converged")
+    assert code.status == 0
+    node = outputs["label"]
+    assert node.energy == pytest.approx(-156.94442627629158)
+    assert node.symbols == ["O", "H", "H"]
+    assert node.forces.shape == (3, 3)
+    assert node.stress is not None
+    assert node.stress[0, 0] == pytest.approx(-0.0009256328019687952)
+    assert node.level_of_theory == LevelOfTheory.load("gfn1-xtb").summary
+    assert node.base.attributes.get("program_version") == "CP2K 2023.1"
+    assert outputs["output_parameters"].get("scf_steps") == 13
+
+
+def test_label_of_a_density_functional(aiida_localhost: orm.Computer) -> None:
+    outputs, code = label(aiida_localhost, "hydrogen_pbe", "hydrogen_pbe", "pbe-d3")
+    assert code.status == 0
+    np.testing.assert_allclose(outputs["label"].forces[0], [0, 0, 0.39041330263], atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "atoms_of", "status", "message"),
+    [
+        ("water_unconverged", "water_converged", 450, "did not converge in 3 steps"),
+        ("out_of_walltime", "out_of_walltime", 400, "ran out of wall time"),
+        ("forces_overflow", "forces_overflow", 307, "The forces of CP2K's output hold a value that is not a number"),
+        ("wrong_keyword", "water_converged", 304, "NO_SUCH_KEYWORD"),
+        ("atoms_on_top", "atoms_on_top", 304, "GEOMETRY wrong"),
+        ("killed", "water_converged", 303, "stops before its end"),
+        ("water_converged", "forces_overflow", 306, "3 rows for 4 atoms"),
+    ],
+)
+def test_what_is_no_label_has_an_exit_code(
+    aiida_localhost: orm.Computer, recorded: str, atoms_of: str, status: int, message: str
+) -> None:
+    outputs, code = label(aiida_localhost, recorded, atoms_of)
+    assert code.status == status
+    assert message in code.message
+    assert "label" not in outputs
+
+
+def recorded_text() -> str:
+    return (RECORDED / "water_converged" / "aiida.out").read_text(encoding="utf-8")
+
+
+def test_atoms_in_another_order_are_refused(aiida_localhost: orm.Computer) -> None:
+    text = recorded_text().replace(
+        "      1      1      O          -0.00270620", "      1      2      H          -0.00270620"
+    )
+    outputs, code = label(aiida_localhost, {"aiida.out": text})
+    assert code.status == 306
+    assert "another order" in code.message
+
+
+def test_missing_stress_is_named(aiida_localhost: orm.Computer) -> None:
+    text = recorded_text().replace("STRESS| Analytical stress tensor", "STRESS| Nothing")
+    _, code = label(aiida_localhost, {"aiida.out": text})
+    assert (code.status, "stress" in code.message) == (305, True)
+
+
+def test_not_a_number_as_energy(aiida_localhost: orm.Computer) -> None:
+    text = recorded_text().replace("-5.767601331874497", "               NaN")
+    _, code = label(aiida_localhost, {"aiida.out": text})
+    assert (code.status, "energy" in code.message) == (307, True)
+
+
+@pytest.mark.parametrize("files", [{}, {"aiida.out": ""}, {"aiida.out": "  \n"}])
+def test_no_output(aiida_localhost: orm.Computer, files: dict[str, str]) -> None:
+    outputs, code = label(aiida_localhost, files)
+    assert code.status == 210
+    assert not outputs
+
+
+def test_binary_rubbish_does_not_raise(aiida_localhost: orm.Computer) -> None:
+    _, code = label(aiida_localhost, {"aiida.out": bytes(range(256)) * 9})
+    assert code.status == 303
+
+
+def test_lack_of_memory(aiida_localhost: orm.Computer) -> None:
+    text = (RECORDED / "killed" / "aiida.out").read_text(encoding="utf-8")
+    _, code = label(aiida_localhost, {"aiida.out": text + "\nCannot allocate memory\n"})
+    assert code.status == 401
+
+
+def test_a_broken_input_node_ends_in_an_exit_code_not_in_an_exception(aiida_localhost: orm.Computer) -> None:
+    atoms = read(RECORDED / "water_converged" / "aiida.coords.xyz")
+    atoms.set_cell(CELL)
+    inputs = {
+        "structure": orm.StructureData(ase=atoms),
+        "level": orm.Dict({"name": "nonsense"}),
+        "parameters": orm.Dict({"FORCE_EVAL": {}}),
+    }
+    node = finished_job(aiida_localhost, "mofmace.cp2k_label", inputs, RECORDED / "water_converged")
+    _, code = parse(node)
+    assert code.status == 350
