@@ -73,6 +73,9 @@ def test_duplicates_keep_the_first_and_respect_the_reference() -> None:
     assert duplicates(features, points, 1e-2, 0).tolist() == [False, False, True, True, False, True]
     assert duplicates(features, points, 1e-4, 3).tolist() == [False, False, False, True, False, False]
     assert not duplicates(features, points, 0.0, 0).any()
+    common = features + np.float32(1000.0)
+    assert duplicates(common, points, 1e-2, 0).tolist() == [False, False, True, True, False, True]
+    assert duplicates(np.ones((3, 2), dtype=np.float32), np.zeros((3, 1)), 1e-3, 0).tolist() == [False, True, True]
 
 
 def test_projection_keeps_distances_that_single_precision_would_lose() -> None:

@@ -76,9 +76,11 @@ def project(features: NDArray[np.float32], n_components: int, seed: int) -> Proj
 def duplicates(features: NDArray[np.float32], points: Floats, tolerance: float, n_reference: int) -> NDArray[np.bool_]:
     """Mark frames that repeat an earlier one.
 
-    Two frames are the same if their descriptors differ by less than the tolerance times the mean length of a
-    descriptor. The first ``n_reference`` rows are never marked, and later rows are compared with them as well.
+    Two frames are the same if their descriptors are no farther apart than the tolerance times the spread of all of
+    them, the root mean square distance from their mean; the length of a descriptor says little, as most of it is common
+    to all frames. The first ``n_reference`` rows are never marked, and later rows are compared with them as well.
 
+    :param tolerance: fraction of the spread; 0 accepts everything
     :param features: descriptors, shape (n, n_features)
     :param points: their projection, shape (n, n_components); finds candidates, as it can only shorten distances
     :return: shape (n,)
@@ -88,7 +90,8 @@ def duplicates(features: NDArray[np.float32], points: Floats, tolerance: float, 
     marked = np.zeros(len(features), dtype=np.bool_)
     if tolerance <= 0.0 or len(features) == 0:
         return marked
-    radius = tolerance * float(np.linalg.norm(features, axis=1).mean())
+    spread = np.sqrt(features.var(axis=0, dtype=np.float64).sum())
+    radius = tolerance * float(spread)
     tree = KDTree(points)
     for index, point in enumerate(points):
         if marked[index]:
@@ -96,7 +99,7 @@ def duplicates(features: NDArray[np.float32], points: Floats, tolerance: float, 
         near = np.sort(tree.query_radius(point[None], radius * 1.01)[0]).astype(np.int64)
         later = near[near > max(index, n_reference - 1)]
         distances = np.linalg.norm((features[later] - features[index]).astype(np.float64), axis=1)
-        marked[later[distances < radius]] = True
+        marked[later[distances <= radius]] = True
     return marked
 
 
