@@ -247,6 +247,14 @@ def test_learning_rate_and_average_are_those_asked_for(here: Path) -> None:
     assert "Exponential Moving Average with decay: 0.9\n" in log
 
 
+def test_further_options_reach_mace(here: Path) -> None:
+    train(max_epochs=2, options={"lora": True, "lora_rank": 2, "scheduler": "ExponentialLR", "lr_scheduler_gamma": 0.5})
+    assert [record["learning_rate"] for record in history()] == [0.01, 0.01, 0.005]
+    images = read("replay.extxyz", index=":")
+    difference = energies("model.model", "pt_head", images) - energies("foundation.model", "Default", images)
+    assert 1e-6 < np.abs(difference).max() < 1.0, "merged into plain weights that any MACE can open"
+
+
 def test_naive_training_has_one_head_and_measures_forgetting(here: Path) -> None:
     results = train(multihead=False, max_epochs=3, pseudolabel_replay=False)
     assert json.loads(Path("model.json").read_text())["heads"] == ["Default"]
