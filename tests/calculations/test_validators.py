@@ -1,0 +1,198 @@
+"""Bad input is refused before anything is stored, with a message that says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiida import orm
+from aiida.engine.processes.calcjobs.calcjob import CalcJob
+from aiida.plugins import CalculationFactory
+from ase import Atoms
+
+from aiida_mofmace.calculations.validators import check_integer, check_positive, check_window
+from aiida_mofmace.data.dataset import LabelledDatasetData
+from aiida_mofmace.data.frames import FramesData
+from aiida_mofmace.data.level import LevelOfTheory
+from aiida_mofmace.data.model import MaceModelData
+from aiida_mofmace.worker.kernels.frames import Frames
+
+from ..worker.engine_fixtures import CO2, write_tiny_mace
+
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "mofmace.mace_md": {"temperature": 300.0, "timestep_fs": 0.5, "steps": 10, "stride": 1},
+    "mofmace.md_gcmc": {
+        "temperature": 300.0,
+        "pressure": 1e5,
+        "timestep_fs": 0.5,
+        "steps": 10,
+        "stride": 1,
+        "md_steps_per_attempt": 5,
+    },
+    "mofmace.diversity_select": {"method": "kmeans", "n_select": 3},
+    "mofmace.committee": {"window": [0.06, 0.24]},
+    "mofmace.fine_tune": {"batch_size": 2, "max_epochs": 2, "learning_rate": 1e-3, "valid_fraction": 0.1},
+}
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_mace(tmp_path_factory.mktemp("model") / "tiny.model")
+
+
+def structure(symbols: str) -> orm.StructureData:
+    positions = [[2.0 * i, 0.0, 0.0] for i in range(len(Atoms(symbols)))]
+    return orm.StructureData(ase=Atoms(symbols, positions, cell=[12, 12, 12], pbc=True))
+
+
+def trajectory(symbols: str) -> FramesData:
+    return FramesData.from_frames(Frames.from_atoms([structure(symbols).get_ase()]))
+
+
+def dataset(symbols: str) -> LabelledDatasetData:
+    atoms = structure(symbols).get_ase()
+    atoms.info["REF_energy"] = 0.0
+    atoms.set_array("REF_forces", atoms.positions)
+    return LabelledDatasetData.from_atoms([atoms], {"name": "PBE", "hash": "x", "program": "cp2k"})
+
+
+def inputs_of(plugin: str, code: orm.AbstractCode, model: MaceModelData) -> dict[str, Any]:
+    """Inputs that nothing is wrong with."""
+    special: dict[str, dict[str, Any]] = {
+        "mofmace.mace_md": {"model": model, "structure": structure("AlO"), "gas": orm.Dict(CO2)},
+        "mofmace.md_gcmc": {"model": model, "structure": structure("AlO"), "gas": orm.Dict(CO2)},
+        "mofmace.diversity_select": {"trajectories": {"a": trajectory("AlO")}},
+        "mofmace.committee": {"models": {"a": model}, "trajectories": {"a": trajectory("AlO")}},
+        "mofmace.fine_tune": {"dataset": dataset("AlO"), "foundation": model},
+    }
+    common = {"code": code, "seed": orm.Int(1), "parameters": orm.Dict(PARAMETERS[plugin])}
+    return common | special[plugin]
+
+
+@pytest.fixture
+def refusal(worker_code: orm.InstalledCode, model_file: Path) -> Callable[..., str]:
+    """Return what a calculation says to its good inputs with some of them changed."""
+    model = MaceModelData.from_file(model_file)
+
+    def of(plugin: str, **changes: Any) -> str:
+        process: type[CalcJob] = CalculationFactory(plugin)
+        inputs = inputs_of(plugin, worker_code, model)
+        parameters = changes.pop("parameters", {})
+        inputs["parameters"] = orm.Dict({**PARAMETERS[plugin], **parameters})
+        inputs = {key: value for key, value in {**inputs, **changes}.items() if value is not None}
+        error = process.spec().inputs.validate({**inputs, "metadata": {"options": {"resources": {"num_machines": 1}}}})
+        return "" if error is None else error.message
+
+    return of
+
+
+@pytest.mark.parametrize("plugin", PARAMETERS)
+def test_good_input_is_taken(refusal: Callable[..., str], plugin: str) -> None:
+    assert refusal(plugin) == ""
+
+
+@pytest.mark.parametrize(
+    ("plugin", "parameters", "message"),
+    [
+        ("mofmace.mace_md", {"temperature": -300.0}, "temperature is -300.0; give a number above 0 in K"),
+        ("mofmace.mace_md", {"temperature": True}, "temperature is True; give a number above 0 in K"),
+        ("mofmace.mace_md", {"steps": 0}, "steps is 0; give an integer of at least 1"),
+        ("mofmace.mace_md", {"loading": -1}, "loading is -1; give an integer of at least 0"),
+        ("mofmace.mace_md", {"device": "gpu"}, "device is 'gpu'; it must be one of auto, cpu, cuda"),
+        ("mofmace.md_gcmc", {"pressure": -1.0}, "pressure is -1.0; give a number above 0 in Pa"),
+        ("mofmace.md_gcmc", {"dtype": "float16"}, "dtype is 'float16'; it must be one of float32, float64"),
+        ("mofmace.diversity_select", {"n_select": 0}, "n_select is 0; give an integer of at least 1"),
+        ("mofmace.diversity_select", {"method": "best"}, "method is 'best'; it must be one of kmeans, fps"),
+        ("mofmace.committee", {"window": [0.24, 0.06]}, "window [0.24, 0.06] is empty"),
+        ("mofmace.committee", {"window": [0.1, 0.1]}, "window [0.1, 0.1] is empty"),
+        ("mofmace.committee", {"window": [0.1]}, "give two numbers in eV/Å"),
+        ("mofmace.fine_tune", {"max_epochs": 0}, "max_epochs is 0"),
+        ("mofmace.fine_tune", {"valid_fraction": 1.0}, "valid_fraction is 1.0; give a fraction from 0 to below 1"),
+        ("mofmace.fine_tune", {"multihead": True}, "multihead training needs replay data"),
+    ],
+)
+def test_bad_parameters(refusal: Callable[..., str], plugin: str, parameters: dict[str, Any], message: str) -> None:
+    assert message in refusal(plugin, parameters=parameters)
+
+
+@pytest.mark.parametrize(
+    ("plugin", "port", "make"),
+    [
+        ("mofmace.mace_md", "structure", structure),
+        ("mofmace.md_gcmc", "structure", structure),
+        ("mofmace.committee", "trajectories", lambda symbols: {"a": trajectory(symbols)}),
+        ("mofmace.fine_tune", "dataset", dataset),
+    ],
+)
+def test_element_that_the_model_does_not_know(
+    refusal: Callable[..., str], plugin: str, port: str, make: Callable[[str], Any]
+) -> None:
+    message = refusal(plugin, **{port: make("ZnO")})
+    assert "knows no Zn of the" in message
+    assert "only H, C, O, Al" in message
+
+
+def test_gas_that_the_model_does_not_know(refusal: Callable[..., str]) -> None:
+    gas = orm.Dict({**CO2, "symbols": ["N", "N"]})
+    assert "knows no N of the structure and gas" in refusal("mofmace.mace_md", gas=gas)
+
+
+def test_what_belongs_together(refusal: Callable[..., str]) -> None:
+    assert "neither structure nor gas" in refusal("mofmace.mace_md", structure=None, gas=None)
+    assert "gas_phase_box" in refusal("mofmace.mace_md", structure=None)
+    assert "no gas is given" in refusal("mofmace.mace_md", gas=None, parameters={"loading": 2})
+    assert "either trajectories or a dataset" in refusal("mofmace.committee", dataset=dataset("AlO"))
+    assert "either trajectories or a dataset" in refusal("mofmace.committee", trajectories={})
+    assert refusal("mofmace.committee", dataset=dataset("AlO"), trajectories={}) == ""
+
+
+def test_code_of_the_wrong_plugin(
+    refusal: Callable[..., str], aiida_code_installed: Callable[..., orm.InstalledCode], worker_code: orm.InstalledCode
+) -> None:
+    cp2k = aiida_code_installed(label="a-cp2k", default_calc_job_plugin="cp2k")
+    assert "code a-cp2k is set up for cp2k; give a code whose default plugin begins with 'mofmace.'" in refusal(
+        "mofmace.mace_md", code=cp2k
+    )
+    other = aiida_code_installed(label="b-cp2k", default_calc_job_plugin="mofmace.cp2k_label")
+    assert "code b-cp2k is CP2K; give the code of the Python interpreter" in refusal("mofmace.mace_md", code=other)
+    label = CalculationFactory("mofmace.cp2k_label").spec().inputs["code"]
+    assert "code worker is set up for mofmace.mace_md; give a code of CP2K" in label.validate(worker_code).message
+    assert label.validate(cp2k) is None
+    assert label.validate(other) is None
+
+
+@pytest.mark.parametrize(
+    ("plugin", "level", "symbols", "message"),
+    [
+        ("mofmace.cp2k_label", "gfn1-xtb-tblite", "AlO", "is computed by tblite, not by cp2k"),
+        ("mofmace.tblite_label", "gfn1-xtb", "AlO", "is computed by cp2k, not by tblite"),
+        ("mofmace.cp2k_label", "pbe-d3", "UO", "has no basis set and potential for U"),
+    ],
+)
+def test_level_that_does_not_fit(
+    aiida_localhost: orm.Computer, plugin: str, level: str, symbols: str, message: str
+) -> None:
+    validator = CalculationFactory(plugin).spec().inputs.validator
+    inputs = {"structure": structure(symbols), "level": orm.Dict(LevelOfTheory.load(level).to_dict())}
+    assert message in validator(inputs, None)
+
+
+def test_level_that_is_none(aiida_profile: Any) -> None:
+    port = CalculationFactory("mofmace.cp2k_label").spec().inputs["level"]
+    assert "give LevelOfTheory.load(name).to_dict()" in port.validate(orm.Dict({"name": "PBE"})).message
+
+
+def test_refused_when_the_builder_is_filled(worker_code: orm.InstalledCode) -> None:
+    builder = CalculationFactory("mofmace.mace_md").get_builder()
+    with pytest.raises(ValueError, match="temperature is -1"):
+        builder.parameters = orm.Dict({**PARAMETERS["mofmace.mace_md"], "temperature": -1})
+
+
+def test_checks_take_what_is_right() -> None:
+    assert check_window(None) is None
+    assert check_window([0.0, 0.2]) is None
+    assert check_positive({"a": 1e-9}, {"a": ""}) is None
+    assert check_integer({"a": 0}, {"a": 0}) is None
+    assert check_integer({"a": 1.0}, {"a": 0}) == "a is 1.0; give an integer of at least 0"

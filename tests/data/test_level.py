@@ -1,0 +1,147 @@
+"""Levels of theory and their hashes."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from aiida import orm
+from ase import Atoms
+
+from aiida_mofmace.data.level import LevelOfTheory
+from aiida_mofmace.workflows.cp2k_label_base import apply_scf_remedy, scf_remedies
+
+
+def _reversed(value: Any) -> Any:
+    return {key: _reversed(value[key]) for key in reversed(list(value))} if isinstance(value, dict) else value
+
+
+def _changed(level: LevelOfTheory, path: str, value: Any) -> LevelOfTheory:
+    content = level.to_dict()
+    del content["hash"]
+    section = content
+    for key in path.split(".")[:-1]:
+        section = section[key]
+    section[path.rpartition(".")[2]] = value
+    return LevelOfTheory.from_dict(content)
+
+
+@pytest.mark.parametrize("name", LevelOfTheory.names())
+def test_every_level_goes_through_a_node(aiida_profile: Any, name: str) -> None:
+    level = LevelOfTheory.load(name)
+    node = orm.Dict(level.to_dict()).store()
+    again = LevelOfTheory.from_dict(orm.load_node(node.pk).get_dict())
+    assert again == level
+    assert again.hash == level.hash
+
+
+def test_levels_differ() -> None:
+    hashes = [LevelOfTheory.load(name).hash for name in LevelOfTheory.names()]
+    assert len(set(hashes)) == len(hashes) == 3
+
+
+@pytest.mark.parametrize("name", ["gfn1-xtb", "pbe-d3"])
+def test_order_and_spelling_leave_the_hash(name: str) -> None:
+    level = LevelOfTheory.load(name)
+    content = _reversed(level.to_dict())
+    content["cp2k_input"]["FORCE_EVAL"]["METHOD"] = "Quickstep"
+    content["cp2k_input"]["FORCE_EVAL"]["DFT"]["SCF"]["EPS_SCF"] = "1E-7"
+    assert LevelOfTheory.from_dict(content).hash == level.hash
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("cp2k_input.GLOBAL.PRINT_LEVEL", "LOW"),
+        ("cp2k_input.GLOBAL.WALLTIME", 100),
+        ("cp2k_input.FORCE_EVAL.DFT.SCF.MAX_SCF", 7),
+        ("cp2k_input.FORCE_EVAL.DFT.SCF.SCF_GUESS", "RESTART"),
+        ("name", "another name"),
+    ],
+)
+def test_what_leaves_energies_leaves_the_hash(path: str, value: Any) -> None:
+    level = LevelOfTheory.load("pbe-d3")
+    assert _changed(level, path, value).hash == level.hash
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("cp2k_input.FORCE_EVAL.DFT.MGRID.CUTOFF", 300),
+        ("cp2k_input.FORCE_EVAL.DFT.SCF.EPS_SCF", 1e-5),
+        ("cp2k_input.FORCE_EVAL.DFT.XC.XC_FUNCTIONAL._", "BLYP"),
+        ("cp2k_input.FORCE_EVAL.DFT.CHARGE", 1),
+        ("cp2k_input.FORCE_EVAL.DFT.MULTIPLICITY", 3),
+        ("kinds.O.BASIS_SET", "TZVP-MOLOPT-GTH"),
+    ],
+)
+def test_what_changes_energies_changes_the_hash(path: str, value: Any) -> None:
+    level = LevelOfTheory.load("pbe-d3")
+    assert _changed(level, path, value).hash != level.hash
+
+
+@pytest.mark.parametrize("name", ["gfn1-xtb", "pbe-d3"])
+def test_no_remedy_changes_the_level(name: str) -> None:
+    level = LevelOfTheory.load(name)
+    for remedy in scf_remedies(level.cp2k_input):
+        changed = _changed(level, "cp2k_input", apply_scf_remedy(level.cp2k_input, remedy))
+        assert changed.cp2k_input != level.cp2k_input
+        assert changed.hash == level.hash, remedy["name"]
+
+
+def test_charge_makes_a_level_of_its_own(water: orm.StructureData) -> None:
+    level = LevelOfTheory.load("pbe-d3")
+    charged = level.with_charge(1, 2)
+    assert charged.hash != level.hash
+    assert charged.cp2k_parameters(water)["FORCE_EVAL"]["DFT"]["CHARGE"] == 1
+    assert charged.cp2k_parameters(water)["FORCE_EVAL"]["DFT"]["MULTIPLICITY"] == 2
+    assert charged.cp2k_parameters(water)["FORCE_EVAL"]["DFT"]["LSD"] == "T"
+    assert level.with_charge(0, 1).hash == level.hash
+
+
+def test_input_has_cell_and_kinds(water: orm.StructureData) -> None:
+    level = LevelOfTheory.load("pbe-d3")
+    before = copy.deepcopy(level.cp2k_input)
+    subsystem = level.cp2k_parameters(water)["FORCE_EVAL"]["SUBSYS"]
+    assert subsystem["CELL"] == {"A": "8.0 0.0 0.0", "B": "0.0 8.0 0.0", "C": "0.0 0.0 8.0", "PERIODIC": "XYZ"}
+    assert [kind["_"] for kind in subsystem["KIND"]] == ["H", "O"]
+    assert subsystem["KIND"][1]["POTENTIAL"] == "GTH-PBE-q6"
+    assert level.cp2k_input == before
+    assert "KIND" not in LevelOfTheory.load("gfn1-xtb").cp2k_parameters(water)["FORCE_EVAL"]["SUBSYS"]
+
+
+def _structure(symbols: str, **options: Any) -> orm.StructureData:
+    n_atoms = len(Atoms(symbols))
+    positions = [[2.0 * i, 0, 0] for i in range(n_atoms)]
+    return orm.StructureData(ase=Atoms(symbols, positions, cell=[9, 9, 9], **({"pbc": True} | options)))
+
+
+@pytest.mark.parametrize(
+    ("level", "structure", "message"),
+    [
+        ("pbe-d3", {"symbols": "UO2"}, "no basis set and potential for U"),
+        ("gfn1-xtb", {"symbols": "UO2"}, "no parameters for U"),
+        ("gfn1-xtb", {"symbols": "H2", "pbc": [True, True, False]}, "not periodic in x, y and z"),
+        ("gfn1-xtb", {"symbols": "H2", "tags": [0, 1]}, "kinds H1 are tagged"),
+        ("gfn1-xtb-tblite", {"symbols": "H2"}, "computed by tblite, not by CP2K"),
+    ],
+)
+def test_refused_structures(aiida_profile: Any, level: str, structure: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LevelOfTheory.load(level).cp2k_parameters(_structure(**structure))
+
+
+def test_refused_levels() -> None:
+    with pytest.raises(ValueError, match="unknown level of theory 'pbe'; known are gfn1-xtb, gfn1-xtb-tblite, pbe-d3"):
+        LevelOfTheory.load("pbe")
+    content = LevelOfTheory.load("pbe-d3").to_dict()
+    content["cp2k_input"]["FORCE_EVAL"]["DFT"]["MGRID"]["CUTOFF"] = 300
+    with pytest.raises(ValueError, match="does not belong to these settings"):
+        LevelOfTheory.from_dict(content)
+    with pytest.raises(ValueError, match=r"unknown keys \['basis'\], missing keys \['program'\]"):
+        LevelOfTheory.from_dict({"name": "x", "basis": 1})
+    with pytest.raises(ValueError, match="must be one of cp2k, tblite"):
+        LevelOfTheory.from_dict({"name": "x", "program": "vasp"})
+    with pytest.raises(ValueError, match="has no section tblite"):
+        LevelOfTheory.from_dict({"name": "x", "program": "tblite"})
