@@ -49,7 +49,7 @@ def write_tiny_mace(path: Path, heads: Sequence[str] = ("Default",), seed: int =
             r_max=4.0,
             num_bessel=6,
             num_polynomial_cutoff=5,
-            max_ell=2,
+            max_ell=1,
             interaction_cls=modules.RealAgnosticResidualInteractionBlock,
             interaction_cls_first=modules.RealAgnosticInteractionBlock,
             num_interactions=2,

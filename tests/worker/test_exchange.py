@@ -27,17 +27,7 @@ from aiida_mofmace.worker.kernels.thermodynamics import ideal_gas_number, isoste
 from aiida_mofmace.worker.programs.md_gcmc import HybridSimulation, MdGcmcParameters
 from aiida_mofmace.worker.stopping import StopRequest
 
-from .engine_fixtures import (  # noqa: F401
-    CO2,
-    Array,
-    BondedMolecules,
-    LennardJones,
-    NoPotential,
-    carbon_dioxide,
-    framework,
-    thermal,
-    tiny_model,
-)
+from .engine_fixtures import CO2, Array, BondedMolecules, LennardJones, NoPotential, thermal
 
 TEMPERATURE = 300.0
 ARGON = CO2 | {"name": "Ar", "symbols": ["Ar"], "positions": [[0, 0, 0]]}
@@ -57,7 +47,7 @@ def make_state(potential: Any, gas: Gas, loading: int, edge: float = 20.0, seed:
 
 
 @pytest.mark.parametrize("expected", [1.0, 4.0, 10.0])
-def test_ideal_gas(expected: float, carbon_dioxide: Gas) -> None:  # noqa: F811
+def test_ideal_gas(expected: float, carbon_dioxide: Gas) -> None:
     """Flexible molecules that do not interact: the mean is β f V, the distribution Poisson's."""
     edge = 20.0
     pressure = expected / ideal_gas_number(1.0, edge**3, TEMPERATURE)
@@ -143,7 +133,7 @@ def test_langmuir(occupied: float) -> None:
     assert heat[0] == pytest.approx(thermal(TEMPERATURE) + depth, abs=1e-9)
 
 
-def test_detailed_balance(carbon_dioxide: Gas) -> None:  # noqa: F811
+def test_detailed_balance(carbon_dioxide: Gas) -> None:
     """π(x) P(insertion) = π(x') P(deletion) for one pair of configurations, energies enumerated by hand."""
     potential = LennardJones()
     fugacity, edge = 5e7, 20.0
@@ -174,7 +164,7 @@ def test_acceptance_is_reversible(loading: int, reduced: float) -> None:
     assert forward / backward == pytest.approx(2.5 / (loading + 1) * np.exp(-reduced))
 
 
-def test_trial_energies_of_mace(tiny_model: Path, framework: Atoms, carbon_dioxide: Gas) -> None:  # noqa: F811
+def test_trial_energies_of_mace(tiny_model: Path, framework: Atoms, carbon_dioxide: Gas) -> None:
     """A trial deletion is the structure without the molecule; the insertion of the same one gains what it costs."""
     potential = MaceEvaluator(tiny_model, dtype="float32")
     rng = np.random.default_rng(3)
@@ -200,7 +190,7 @@ def test_trial_energies_of_mace(tiny_model: Path, framework: Atoms, carbon_dioxi
     assert abs(gain) > 1e-3
 
 
-def test_overlap_refused_both_ways(carbon_dioxide: Gas) -> None:  # noqa: F811
+def test_overlap_refused_both_ways(carbon_dioxide: Gas) -> None:
     potential = BondedMolecules(carbon_dioxide)
     exchange = make_exchange(carbon_dioxide, potential, minimum_distance=2.0)
     state = make_state(potential, carbon_dioxide, loading=2)
@@ -224,7 +214,7 @@ class _Hole(BondedMolecules):
         ]
 
 
-def test_holes_refused_both_ways(carbon_dioxide: Gas) -> None:  # noqa: F811
+def test_holes_refused_both_ways(carbon_dioxide: Gas) -> None:
     """A model hole is counted, its frame kept with the molecule in it, and no molecule leaves one either."""
     potential = _Hole(carbon_dioxide)
     exchange = make_exchange(carbon_dioxide, potential, hole_bound=-2.0)
@@ -241,7 +231,7 @@ def test_holes_refused_both_ways(carbon_dioxide: Gas) -> None:  # noqa: F811
     assert allowed.try_deletion(state, 0).refusal is None
 
 
-def test_momenta_after_exchange(carbon_dioxide: Gas) -> None:  # noqa: F811
+def test_momenta_after_exchange(carbon_dioxide: Gas) -> None:
     """Inserted and remaining atoms follow Maxwell and Boltzmann, in the frame of the resting centre of mass."""
     potential = BondedMolecules(carbon_dioxide)
     exchange = make_exchange(carbon_dioxide, potential, fugacity=1e12)
@@ -262,7 +252,7 @@ def test_momenta_after_exchange(carbon_dioxide: Gas) -> None:  # noqa: F811
         assert np.all(np.abs(variance - expected) < 4 * error), name
 
 
-def test_loading_limit_and_empty_cell(carbon_dioxide: Gas) -> None:  # noqa: F811
+def test_loading_limit_and_empty_cell(carbon_dioxide: Gas) -> None:
     potential = BondedMolecules(carbon_dioxide)
     exchange = make_exchange(carbon_dioxide, potential, fugacity=1e12, max_loading=2)
     state = make_state(potential, carbon_dioxide, loading=0)
@@ -293,6 +283,6 @@ def test_reservoir_has_the_internal_energy_of_the_ideal_gas() -> None:
     assert 0.6 < np.mean(acceptances) < 0.95
 
 
-def test_broken_molecule_is_refused(carbon_dioxide: Gas) -> None:  # noqa: F811
+def test_broken_molecule_is_refused(carbon_dioxide: Gas) -> None:
     with pytest.raises(WorkerError, match="does not hold an isolated CO2 together"):
         make_exchange(carbon_dioxide, BondedMolecules(carbon_dioxide, stiffness=0.0), equilibrate=True)

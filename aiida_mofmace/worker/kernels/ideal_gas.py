@@ -19,8 +19,8 @@ __all__ = ["IdealGasReservoir", "Molecule", "isolated"]
 
 Array = NDArray[np.float64]
 _WALKERS = 64
-_STEPS_PER_SWEEP = 12
-_EQUILIBRATION_SWEEPS = 40
+_STEPS_PER_SWEEP = 10
+_EQUILIBRATION_SWEEPS = 24
 _WANTED_ACCEPTANCE = 0.8
 _ADAPTATION = 1.1
 _LARGEST_STRETCH = 2.0  # times its equilibrium value: a bond that long is broken
@@ -61,7 +61,7 @@ class IdealGasReservoir:
     :param gas: the molecule
     :param potential: the potential of the simulation, in the same precision
     :param temperature: in K
-    :param timestep: first guess for the trajectories in ASE time units; spread by half of it to either side, against
+    :param timestep: of the dynamics in ASE time units; the trajectories begin with twice that, spread by half against
         resonances
     :param rng: source of random numbers
     :param equilibrate: False if the walkers are to be restored from a checkpoint
@@ -77,7 +77,7 @@ class IdealGasReservoir:
         *,
         equilibrate: bool = True,
     ):
-        self.gas, self._potential, self._temperature, self._timestep = gas, potential, temperature, timestep
+        self.gas, self._potential, self._temperature, self._timestep = gas, potential, temperature, 2.0 * timestep
         self._rng = rng
         self._positions = np.tile(gas.positions, (_WALKERS, 1, 1))
         self._energies, self._forces = np.zeros(_WALKERS), np.zeros_like(self._positions)

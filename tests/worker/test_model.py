@@ -1,0 +1,115 @@
+"""The MACE evaluator: energies against mace's own calculator, forces against differences."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+
+from aiida_mofmace.worker.errors import WorkerError
+from aiida_mofmace.worker.kernels.model import Configuration, MaceEvaluator
+
+from .engine_fixtures import ATOMIC_ENERGIES, write_tiny_mace
+
+
+@pytest.fixture
+def rattled(framework: Atoms) -> Atoms:
+    framework.rattle(0.05, seed=1)
+    return framework
+
+
+def test_equal_to_the_calculator_of_mace(tiny_model: Path, rattled: Atoms) -> None:
+    from mace.calculators import MACECalculator
+
+    water = Atoms("OHH", [[4, 4, 4], [4.96, 4, 4], [3.76, 4.93, 4]], cell=[9, 9, 9], pbc=True)
+    evaluator = MaceEvaluator(tiny_model, dtype="float64")
+    for atoms, evaluation in zip([rattled, water], evaluator.evaluate([rattled, water], stress=True), strict=True):
+        atoms.calc = MACECalculator(model_paths=str(tiny_model), device="cpu", default_dtype="float64")
+        assert evaluation.energy == pytest.approx(atoms.get_potential_energy(), abs=1e-9)
+        assert evaluation.atomic_energy == pytest.approx(sum(ATOMIC_ENERGIES[z] for z in atoms.numbers), abs=1e-9)
+        assert evaluation.forces == pytest.approx(atoms.get_forces(), abs=1e-10)
+        assert evaluation.stress == pytest.approx(atoms.get_stress(voigt=False), abs=1e-10)
+
+
+def test_float32_interaction_energies_are_exact_to_microvolts(tiny_model: Path, rattled: Atoms) -> None:
+    """The total of -70,000 eV could not be told to 4 meV in float32."""
+    moved = rattled.copy()
+    moved.positions[30] += 0.1
+    single, double = (
+        [e.energy for e in MaceEvaluator(tiny_model, dtype=dtype).evaluate([rattled, moved], forces=False)]
+        for dtype in ("float32", "float64")
+    )
+    assert single[1] - single[0] == pytest.approx(double[1] - double[0], abs=5e-6)
+    assert abs(double[1] - double[0]) > 1e-3
+
+
+def test_forces_and_stress_are_derivatives(tiny_model: Path, rattled: Atoms) -> None:
+    evaluator = MaceEvaluator(tiny_model, dtype="float64")
+    reference = evaluator.evaluate([rattled], stress=True)[0]
+    assert reference.forces is not None
+    assert reference.stress is not None
+    step = 1e-4
+    rng = np.random.default_rng(0)
+    for atom, axis in rng.integers([0, 0], [40, 3], (6, 2)):
+        shifted = [rattled.copy(), rattled.copy()]
+        shifted[0].positions[atom, axis] += step
+        shifted[1].positions[atom, axis] -= step
+        up, down = (e.interaction_energy for e in evaluator.evaluate(shifted, forces=False))
+        assert reference.forces[atom, axis] == pytest.approx(-(up - down) / (2 * step), abs=1e-6)
+    strain = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 2.0]]) * 0.5 * step
+    strained = [rattled.copy(), rattled.copy()]
+    for atoms, sign in zip(strained, (1, -1), strict=True):
+        atoms.set_cell(rattled.cell.array @ (np.eye(3) + sign * strain), scale_atoms=True)
+    up, down = (e.interaction_energy for e in evaluator.evaluate(strained, forces=False))
+    expected = float((reference.stress * strain).sum()) * rattled.cell.volume
+    assert expected == pytest.approx((up - down) / 2, rel=1e-4)
+
+
+def test_invariance_and_batches(tiny_model: Path, rattled: Atoms) -> None:
+    """Images, batches and what was evaluated before change nothing; equal input gives equal bits."""
+    evaluator = MaceEvaluator(tiny_model, dtype="float32", atoms_per_batch=100)
+    far = rattled.copy()
+    far.positions += np.arange(40)[:, None] % 5 * 40 * rattled.cell.array[2]
+    first, moved, *rest = evaluator.evaluate([rattled, far, *[rattled] * 4])
+    assert moved.interaction_energy == pytest.approx(first.interaction_energy, abs=5e-6)
+    assert len(rest) == 4
+    assert np.allclose([e.interaction_energy for e in rest], first.interaction_energy, atol=5e-6)
+    alone = [evaluator.evaluate([rattled])[0] for _ in range(3)]
+    assert len({e.interaction_energy for e in alone}) == 1
+    assert all(np.array_equal(alone[0].forces, e.forces) for e in alone)
+    assert evaluator.evaluate([]) == []
+    plain = Configuration(rattled.numbers, rattled.positions, rattled.cell.array)
+    assert evaluator.evaluate([plain], forces=False)[0].forces is None
+
+
+def test_heads(tmp_path: Path, framework: Atoms) -> None:
+    """E0 differ by 1 eV an atom between the heads of the fixture."""
+    path = write_tiny_mace(tmp_path / "two.model", heads=("pt_head", "Default"))
+    energies = {
+        head: MaceEvaluator(path, head=head).evaluate([framework], forces=False)[0].atomic_energy
+        for head in ("pt_head", "Default", None)
+    }
+    assert energies["Default"] - energies["pt_head"] == pytest.approx(40.0)
+    assert energies[None] == energies["Default"]
+    with pytest.raises(WorkerError, match="no head mp0: the model has pt_head, Default"):
+        MaceEvaluator(path, head="mp0")
+    unnamed = write_tiny_mace(tmp_path / "unnamed.model", heads=("a", "b"))
+    with pytest.raises(WorkerError, match="must be chosen: the model has a, b"):
+        MaceEvaluator(unnamed)
+
+
+def test_bad_input_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    evaluator = MaceEvaluator(tiny_model)
+    assert evaluator.elements == ["H", "C", "O", "Al"]
+    with pytest.raises(WorkerError, match="does not know N, Zn; it knows H, C, O, Al") as caught:
+        evaluator.evaluate([Atoms("ZnNO", np.eye(3) * 2, cell=[9, 9, 9], pbc=True)])
+    assert caught.value.kind == "bad_input"
+    broken = tmp_path / "broken.model"
+    broken.write_bytes(b"no model")
+    with pytest.raises(WorkerError, match=r"broken\.model cannot be opened") as caught:
+        MaceEvaluator(broken)
+    assert caught.value.kind == "no_model"
+    with pytest.raises(WorkerError, match="float32 or float64"):
+        MaceEvaluator(tiny_model, dtype="float16")
