@@ -91,7 +91,16 @@ class Cp2kLabelParser(CarefulParser):
             level_of_theory=LevelOfTheory.from_dict(self.node.inputs.level.get_dict()).summary,
             program_version=f"CP2K {parsed['version']}",
             warnings=parsed["warnings"],
+            flags=self._flags(),
         )
+
+    def _flags(self) -> list[str]:
+        """Return how the label was rescued: from a wave function, or with other SCF settings than the level's."""
+        asked = self.node.inputs.level.get_dict()["cp2k_input"]["FORCE_EVAL"]["DFT"].get("SCF", {})
+        used = self.node.inputs.parameters.get_dict()["FORCE_EVAL"]["DFT"].get("SCF", {})
+        other = {key for key in {*asked, *used} if asked.get(key) != used.get(key)}
+        restarted = ["restarted"] if "parent_calc_folder" in self.node.inputs else []
+        return restarted + (["scf_remedy"] if other - {"SCF_GUESS"} else [])
 
 
 def _symbols(structure: orm.StructureData) -> list[str]:

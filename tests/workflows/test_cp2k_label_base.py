@@ -1,27 +1,275 @@
-"""The restart layer of a CP2K label, on the real CP2K."""
+"""The restart layer of a CP2K label: each handler fires, on the real CP2K wherever that takes seconds."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from aiida import engine, orm
+from aiida.common.links import LinkType
+from aiida.engine.utils import instantiate_process
+from aiida.manage import get_manager
+from ase.io import read
 
+from aiida_mofmace.calculations.cp2k_label import Cp2kLabelCalculation
+from aiida_mofmace.data.label import DftLabelData
 from aiida_mofmace.data.level import LevelOfTheory
 from aiida_mofmace.workflows.cp2k_label_base import Cp2kLabelBaseWorkChain
 
+RECORDED = Path(__file__).parents[1] / "fixtures" / "cp2k"
+CODES = Cp2kLabelCalculation.exit_codes
+
+
+@pytest.fixture
+def skewed_water(aiida_profile: Any) -> orm.StructureData:
+    """The recorded water in its skewed cell: no symmetry hides an error."""
+    atoms = read(RECORDED / "water_converged" / "aiida.coords.xyz")
+    atoms.set_cell([[8.0, 0, 0], [0, 9.0, 0], [0, 0.5, 8.5]])
+    atoms.pbc = True
+    return orm.StructureData(ase=atoms)
+
+
+def level_with(path: str | None = None, value: Any = None) -> orm.Dict:
+    """GFN1-xTB with one setting changed."""
+    content = LevelOfTheory.load("gfn1-xtb").to_dict()
+    if path is not None:
+        del content["hash"]
+        *sections, key = path.split(".")
+        inner = content["cp2k_input"]
+        for section in sections:
+            inner = inner[section]
+        inner[key] = value
+        content = LevelOfTheory.from_dict(content).to_dict()
+    return orm.Dict(content)
+
+
+def run(code: orm.AbstractCode, structure: orm.StructureData, level: orm.Dict, options: dict[str, Any]) -> Any:
+    return engine.run_get_node(
+        Cp2kLabelBaseWorkChain, code=code, structure=structure, level=level, options=orm.Dict(options)
+    )
+
+
+def called(node: orm.ProcessNode) -> list[orm.CalcJobNode]:
+    links = node.base.links.get_outgoing(link_type=LinkType.CALL_CALC).all()
+    return [link.node for link in sorted(links, key=lambda link: link.link_label)]
+
 
 @pytest.mark.cp2k
-def test_water_is_labelled(cp2k_code: orm.InstalledCode, water: orm.StructureData, options: dict[str, Any]) -> None:
-    level = LevelOfTheory.load("gfn1-xtb")
-    outputs, node = engine.run_get_node(
-        Cp2kLabelBaseWorkChain,
-        code=cp2k_code,
-        structure=water,
-        level=orm.Dict(level.to_dict()),
-        options=orm.Dict(options),
-    )
+def test_label_agrees_with_the_recorded_one(
+    cp2k_code: orm.InstalledCode, skewed_water: orm.StructureData, options: dict[str, Any]
+) -> None:
+    outputs, node = run(cp2k_code, skewed_water, level_with(), options)
     assert node.is_finished_ok, node.exit_message
     label = outputs["label"]
-    assert label.energy == pytest.approx(-156.97, abs=0.05)
+    assert label.energy == pytest.approx(-156.94442627629158, abs=1e-6)
+    np.testing.assert_allclose(label.forces[0], [-0.13915839796, 1.08086716765, 0.05590092913], atol=1e-4)
+    assert label.flags == []
+    assert label.structure.uuid == skewed_water.uuid
+    (calculation,) = called(node)
+    assert calculation.inputs.parameters["GLOBAL"]["WALLTIME"] == 540
+    assert outputs["output_parameters"]["version"] == "2023.1"
+
+
+@pytest.mark.cp2k
+def test_forces_and_stress_are_derivatives_of_the_energy(
+    cp2k_code: orm.InstalledCode, skewed_water: orm.StructureData, options: dict[str, Any]
+) -> None:
+    """Central differences: dE/dx of one atom, dE/d(strain) = V times stress for a stretch and a shear."""
+    level = LevelOfTheory.load("gfn1-xtb")
+
+    def label(change: Callable[[Any], None] | None = None) -> DftLabelData:
+        atoms = skewed_water.get_ase()
+        if change is not None:
+            change(atoms)
+        structure = orm.StructureData(ase=atoms)
+        outputs = engine.run(
+            Cp2kLabelCalculation,
+            code=cp2k_code,
+            structure=structure,
+            level=orm.Dict(level.to_dict()),
+            parameters=orm.Dict(level.cp2k_parameters(structure)),
+            metadata={"options": options},
+        )
+        return outputs["label"]
+
+    def strained(i: int, j: int, size: float) -> Callable[[Any], None]:
+        strain = np.zeros((3, 3))
+        strain[i, j] += size / 2
+        strain[j, i] += size / 2
+        return lambda atoms: atoms.set_cell(atoms.cell @ (np.eye(3) + strain), scale_atoms=True)
+
+    def moved(size: float) -> Callable[[Any], None]:
+        def move(atoms: Any) -> None:
+            atoms.positions[1, 0] += size
+
+        return move
+
+    reference = label()
+    step, volume = 0.004, skewed_water.get_cell_volume()
+    force = -(label(moved(step)).energy - label(moved(-step)).energy) / (2 * step)
+    assert force == pytest.approx(reference.forces[1, 0], abs=2e-3)
+    assert reference.stress is not None
+    for i, j in ((0, 0), (0, 1)):
+        stress = (label(strained(i, j, step)).energy - label(strained(i, j, -step)).energy) / (2 * step * volume)
+        assert stress == pytest.approx(reference.stress[i, j], abs=2e-5)
+        assert abs(reference.stress[i, j]) > 5e-4
+
+
+@pytest.mark.cp2k
+def test_scf_that_does_not_converge_gets_other_mixing(
+    cp2k_code: orm.InstalledCode, skewed_water: orm.StructureData, options: dict[str, Any]
+) -> None:
+    outputs, node = run(cp2k_code, skewed_water, level_with("FORCE_EVAL.DFT.SCF.MAX_SCF", 3), options)
+    assert node.is_finished_ok, node.exit_message
+    first, second = called(node)
+    assert first.exit_status == 450
+    assert second.inputs.parameters["FORCE_EVAL"]["DFT"]["SCF"]["MIXING"]["ALPHA"] == 0.1
+    assert outputs["label"].energy == pytest.approx(-156.94442627629158, abs=1e-6)
+    assert outputs["label"].flags == ["scf_remedy"]
+    assert outputs["label"].level_of_theory == LevelOfTheory.load("gfn1-xtb").summary
+
+
+@pytest.mark.cp2k
+def test_wrong_input_is_not_tried_again(
+    cp2k_code: orm.InstalledCode, skewed_water: orm.StructureData, options: dict[str, Any]
+) -> None:
+    _, node = run(cp2k_code, skewed_water, level_with("FORCE_EVAL.DFT.NO_SUCH_KEYWORD", 1), options)
+    assert node.exit_status == 310
+    assert "NO_SUCH_KEYWORD" in node.exit_message
+    assert len(called(node)) == 1
+
+
+def test_lost_output_is_computed_once_more(
+    aiida_code_installed: Callable[..., orm.InstalledCode], skewed_water: orm.StructureData, options: dict[str, Any]
+) -> None:
+    loses_everything = aiida_code_installed(
+        label="true", default_calc_job_plugin="cp2k", filepath_executable="/bin/true"
+    )
+    _, node = run(loses_everything, skewed_water, level_with(), options)
+    assert node.exit_status == 311
+    assert [calculation.exit_status for calculation in called(node)] == [210, 210]
+
+
+@pytest.fixture
+def chain(aiida_localhost: orm.Computer, skewed_water: orm.StructureData) -> Callable[[str], Cp2kLabelBaseWorkChain]:
+    """A work chain before its first calculation."""
+
+    def of(level: str) -> Cp2kLabelBaseWorkChain:
+        code = orm.InstalledCode(label="any", computer=aiida_localhost, filepath_executable="/bin/true")
+        inputs = {
+            "code": code.store(),
+            "structure": skewed_water,
+            "level": orm.Dict(LevelOfTheory.load(level).to_dict()),
+            "options": orm.Dict({"max_wallclock_seconds": 100}),
+        }
+        process = instantiate_process(get_manager().get_runner(), Cp2kLabelBaseWorkChain, **inputs)
+        process.setup()
+        return process
+
+    return of
+
+
+def ended(
+    computer: orm.Computer, code: engine.ExitCode, scf_steps: int | None = None, path: str = "/scratch"
+) -> orm.CalcJobNode:
+    """A calculation that ended with this exit code."""
+    node = orm.CalcJobNode(computer=computer, process_type="aiida.calculations:mofmace.cp2k_label")
+    node.set_option("resources", {"num_machines": 1})
+    node.store()
+    node.set_process_state(engine.ProcessState.FINISHED)
+    node.set_exit_status(code.status)
+    node.set_exit_message(code.message)
+    remote = orm.RemoteData(computer=computer, remote_path=path)
+    remote.base.links.add_incoming(node, link_type=LinkType.CREATE, link_label="remote_folder")
+    remote.store()
+    if scf_steps is not None:
+        parameters = orm.Dict({"scf_steps": scf_steps})
+        parameters.base.links.add_incoming(node, link_type=LinkType.CREATE, link_label="output_parameters")
+        parameters.store()
+    return node
+
+
+def test_remedies_of_a_density_functional_end_with_orbital_transformation(
+    aiida_localhost: orm.Computer, chain: Callable[[str], Cp2kLabelBaseWorkChain]
+) -> None:
+    process = chain("pbe-d3")
+    failed = ended(aiida_localhost, CODES.ERROR_SCF_NOT_CONVERGED)
+    scf = []
+    for _ in range(2):
+        report = process.handle_scf_not_converged(failed)
+        assert (report.do_break, report.exit_code.status) == (True, 0)
+        scf.append(process.ctx.inputs.parameters["FORCE_EVAL"]["DFT"]["SCF"])
+    assert scf[0]["MIXING"]["ALPHA"] == 0.05
+    assert "DIAGONALIZATION" in scf[0]
+    assert "OT" not in scf[0]
+    assert scf[1]["OT"]["PRECONDITIONER"] == "FULL_SINGLE_INVERSE"
+    assert not {"MIXING", "DIAGONALIZATION"} & set(scf[1])
+    assert scf[1]["OUTER_SCF"]["EPS_SCF"] == scf[1]["EPS_SCF"] == 1e-7
+    report = process.handle_scf_not_converged(failed)
+    assert report.exit_code.status == 501
+    assert "none of 2 remedies" in report.exit_code.message
+
+
+@pytest.mark.cp2k
+def test_walltime_goes_on_from_the_wave_function(
+    cp2k_code: orm.InstalledCode,
+    skewed_water: orm.StructureData,
+    chain: Callable[[str], Cp2kLabelBaseWorkChain],
+    options: dict[str, Any],
+) -> None:
+    _, node = run(cp2k_code, skewed_water, level_with(), options)
+    (first,) = called(node)
+    left = first.outputs.remote_folder.get_remote_path()
+    stopped = ended(first.computer, CODES.ERROR_OUT_OF_WALLTIME, scf_steps=5, path=left)
+    process = chain("gfn1-xtb")
+    report = process.handle_out_of_walltime(stopped)
+    assert (report.do_break, report.exit_code.status) == (True, 0)
+    inputs = {**process.ctx.inputs, "code": cp2k_code, "metadata": {"options": options}}
+    outputs = engine.run(Cp2kLabelCalculation, **inputs)
+    assert outputs["label"].energy == pytest.approx(-156.94442627629158, abs=1e-6)
+    assert outputs["output_parameters"]["scf_steps"] < first.outputs.output_parameters["scf_steps"] == 13
+    assert outputs["label"].flags == ["restarted"]
+
+
+def test_walltime_without_a_single_step_gives_up(
+    aiida_localhost: orm.Computer, chain: Callable[[str], Cp2kLabelBaseWorkChain]
+) -> None:
+    report = chain("gfn1-xtb").handle_out_of_walltime(ended(aiida_localhost, CODES.ERROR_OUT_OF_WALLTIME))
+    assert report.exit_code.status == 410
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "ERROR_OUTPUT_CONTAINS_ABORT",
+        "ERROR_FORCES_MISSING",
+        "ERROR_WRONG_ATOMS",
+        "ERROR_NOT_A_NUMBER",
+        "ERROR_OUT_OF_MEMORY",
+        "ERROR_UNEXPECTED_PARSER_EXCEPTION",
+    ],
+)
+def test_the_impossible_is_not_tried_again(
+    aiida_localhost: orm.Computer, chain: Callable[[str], Cp2kLabelBaseWorkChain], label: str
+) -> None:
+    report = chain("gfn1-xtb").handle_impossible(ended(aiida_localhost, CODES[label]))
+    assert report.exit_code.status == 310
+    assert CODES[label].message in report.exit_code.message
+
+
+def test_an_incomplete_output_is_computed_once_more(
+    aiida_localhost: orm.Computer, chain: Callable[[str], Cp2kLabelBaseWorkChain]
+) -> None:
+    process = chain("gfn1-xtb")
+    failed = ended(aiida_localhost, CODES.ERROR_OUTPUT_INCOMPLETE)
+    assert process.handle_lost_output(failed).exit_code.status == 0
+    assert process.handle_lost_output(failed).exit_code.status == 311
+
+
+def test_every_handler_is_on() -> None:
+    handlers = {name: handler for name, handler in vars(Cp2kLabelBaseWorkChain).items() if name.startswith("handle_")}
+    assert len(handlers) == 4
+    assert all(handler.enabled for handler in handlers.values())

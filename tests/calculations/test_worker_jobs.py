@@ -1,0 +1,244 @@
+"""The worker's programs as jobs: real runs of a tiny model, from nodes to nodes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from aiida import engine, orm
+from aiida.plugins import CalculationFactory
+from ase import Atoms
+
+from aiida_mofmace.calculations.base import WORKER_FOLDER, worker_digest, worker_sources
+from aiida_mofmace.data.dataset import LabelledDatasetData
+from aiida_mofmace.data.frames import FramesData
+from aiida_mofmace.data.level import LevelOfTheory
+from aiida_mofmace.data.model import MaceModelData
+from aiida_mofmace.worker.kernels.frames import Frames
+
+from ..worker.engine_fixtures import CO2, write_tiny_mace
+
+EVALUATION = {"device": "cpu", "dtype": "float64"}
+MD = {
+    **EVALUATION,
+    "temperature": 100.0,
+    "timestep_fs": 0.25,
+    "steps": 12,
+    "equilibration_steps": 2,
+    "stride": 2,
+    "thermostat_time_fs": 50.0,
+    "max_temperature_factor": 50.0,
+    "minimum_distance": 0.3,
+    "insertion_minimum_distance": 1.5,
+    "loading": 1,
+    "group": "md_100K_1CO2",
+}
+SOAP = {"r_cut": 4.0, "n_max": 2, "l_max": 1, "sigma": 0.5, "average": "inner"}
+SELECT = {
+    "soap": SOAP,
+    "n_select": 2,
+    "method": "fps",
+    "pca_components": 2,
+    "minimum_distance": 0.3,
+    "duplicate_tolerance": 1e-9,
+    "tsne": {"perplexity": 2.0, "max_points": 50},
+    "device": "cpu",
+}
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_mace(tmp_path_factory.mktemp("model") / "tiny.model")
+
+
+def framework() -> orm.StructureData:
+    positions = [[0.5, 0.5, 0.5], [2.3, 0.5, 0.5], [0.5, 2.3, 0.5], [0.5, 0.5, 2.3]]
+    return orm.StructureData(ase=Atoms("AlO3", positions, cell=[9, 9, 9], pbc=True))
+
+
+def run(plugin: str, code: orm.AbstractCode, options: dict[str, Any], **inputs: Any) -> tuple[dict[str, Any], Any]:
+    return engine.run_get_node(
+        CalculationFactory(plugin), code=code, metadata={"options": options}, seed=orm.Int(7), **inputs
+    )
+
+
+def test_from_dynamics_to_selection_and_committee(
+    worker_code: orm.InstalledCode, model_file: Path, options: dict[str, Any]
+) -> None:
+    model = MaceModelData.from_file(model_file)
+    inputs = {"model": model, "structure": framework(), "gas": orm.Dict(CO2), "parameters": orm.Dict(MD)}
+    md, node = run("mofmace.mace_md", worker_code, options, **inputs)
+    assert node.is_finished_ok, node.exit_message
+    trajectory = md["trajectory"]
+    assert (trajectory.n_frames, trajectory.loadings, trajectory.groups) == (5, [1], ["md_100K_1CO2"])
+    frames = trajectory.get_frames()
+    assert frames.atoms(0).get_chemical_symbols() == ["Al", "O", "O", "O", "C", "O", "O"]
+    assert list(frames.framework_atoms) == [4] * 5
+    assert md["results"]["steps_done"] == 12
+    assert md["results"]["versions"]["mace-torch"]
+    assert len(md["observables"].get_array("potential_energy")) == 6
+    assert md["checkpoint"].filename == "checkpoint.npz"
+    shipped = node.base.repository.list_object_names(WORKER_FOLDER)
+    assert "__main__.py" in shipped
+    assert "__pycache__" not in shipped
+    given = json.loads(node.base.repository.get_object_content("input.json"))
+    assert (given["seed"], given["max_wall_seconds"], given["device"]) == (7, 540.0, "cpu")
+    assert "export OMP_NUM_THREADS=1" in node.base.repository.get_object_content("_aiidasubmit.sh")
+
+    again = {**inputs, "parameters": orm.Dict({**MD, "steps": 16}), "checkpoint": md["checkpoint"]}
+    longer, node = run("mofmace.mace_md", worker_code, options, **again)
+    assert node.is_finished_ok, node.exit_message
+    assert list(longer["trajectory"].get_frames().steps) == [14, 16]
+
+    selection, node = run(
+        "mofmace.diversity_select",
+        worker_code,
+        options,
+        trajectories={"first": trajectory, "second": longer["trajectory"]},
+        parameters=orm.Dict(SELECT),
+    )
+    assert node.is_finished_ok, node.exit_message
+    _check_selection(selection, {"first": frames, "second": longer["trajectory"].get_frames()})
+
+    committee, node = run(
+        "mofmace.committee",
+        worker_code,
+        options,
+        models={"a": model, "b": model},
+        trajectories={"md": trajectory},
+        parameters=orm.Dict({**EVALUATION, "window": [0.06, 0.24], "heads": [None, None]}),
+    )
+    assert node.is_finished_ok, node.exit_message
+    predictions = committee["predictions"]
+    np.testing.assert_allclose(predictions.get_array("sigma_max"), 0.0, atol=1e-10)
+    np.testing.assert_allclose(predictions.get_array("energies")[0], frames.energies, atol=1e-6)
+    assert committee["results"]["below"] == 5
+    assert "candidates" not in committee
+
+
+def _check_selection(selection: dict[str, Any], sources: dict[str, Frames]) -> None:
+    """The structures are those that the results name."""
+    entries = selection["results"]["selected"]
+    assert list(selection["structures"]) == [entry["structure"] for entry in entries] == ["frame_0000", "frame_0001"]
+    for entry in entries:
+        expected = sources[entry["trajectory"]].atoms(entry["index"])
+        found = selection["structures"][entry["structure"]].get_ase()
+        np.testing.assert_allclose(found.positions, expected.positions, atol=1e-12)
+        assert found.get_chemical_symbols() == expected.get_chemical_symbols()
+    assert selection["selected"].n_frames == 2
+    assert sorted(set(selection["map"].get_array("kind"))) == [0, 2]
+
+
+def test_fine_tuning(worker_code: orm.InstalledCode, model_file: Path, options: dict[str, Any]) -> None:
+    rng = np.random.default_rng(0)
+    images = []
+    for _ in range(8):
+        atoms = framework().get_ase()
+        atoms.rattle(0.05, rng=rng)
+        atoms.info["REF_energy"] = float(-12700 + rng.normal())
+        atoms.set_array("REF_forces", rng.normal(size=(4, 3)))
+        images.append(atoms)
+    dataset = LabelledDatasetData.from_atoms(images, LevelOfTheory.load("gfn1-xtb").summary)
+    parameters = {
+        **EVALUATION,
+        "name": "member_0",
+        "valid_fraction": 0.25,
+        "e0s": "foundation",
+        "multihead": False,
+        "batch_size": 2,
+        "valid_batch_size": 2,
+        "max_epochs": 2,
+        "patience": 5,
+        "learning_rate": 1e-3,
+        "weight_decay": 0.0,
+        "forces_weight": 1.0,
+        "energy_weight": 1.0,
+        "stress_weight": 0.0,
+    }
+    foundation = MaceModelData.from_file(model_file)
+    outputs, node = run(
+        "mofmace.fine_tune",
+        worker_code,
+        options,
+        dataset=dataset,
+        foundation=foundation,
+        parameters=orm.Dict(parameters),
+    )
+    assert node.is_finished_ok, node.exit_message
+    model = outputs["model"]
+    assert (model.kind, model.name, model.r_max) == ("fine_tuned", "member_0", 4.0)
+    assert model.sha256 != foundation.sha256
+    assert model.mace_version
+    assert outputs["results"]["epochs"] == 2
+    assert len(outputs["results"]["split"]["valid"]) == 2
+    assert len([record for record in outputs["history"] if record["epoch"] is not None]) == 2
+
+
+def test_tblite_label(worker_code: orm.InstalledCode, water: orm.StructureData, options: dict[str, Any]) -> None:
+    pytest.importorskip("tblite", reason="TBLITE IS NOT INSTALLED: pip install 'tblite>=0.4'")
+    level = LevelOfTheory.load("gfn1-xtb-tblite")
+    outputs, node = run("mofmace.tblite_label", worker_code, options, structure=water, level=orm.Dict(level.to_dict()))
+    assert node.is_finished_ok, node.exit_message
+    label = outputs["label"]
+    assert label.level_of_theory == level.summary
+    assert label.energy == pytest.approx(-156.97, abs=0.05)
+    np.testing.assert_allclose(label.forces.sum(axis=0), 0.0, atol=1e-6)
+    assert label.stress is not None
+
+
+def test_input_that_the_program_refuses(
+    worker_code: orm.InstalledCode, model_file: Path, options: dict[str, Any]
+) -> None:
+    outputs, node = run(
+        "mofmace.mace_md",
+        worker_code,
+        options,
+        model=MaceModelData.from_file(model_file),
+        structure=framework(),
+        gas=orm.Dict(CO2),
+        parameters=orm.Dict({**MD, "loading": 500}),
+    )
+    assert node.exit_status == 304
+    assert "500" in node.exit_message
+    assert outputs["results"]["status"] == "failed"
+
+
+def test_a_run_that_meets_its_wall_time_leaves_a_checkpoint(
+    worker_code: orm.InstalledCode, model_file: Path, options: dict[str, Any]
+) -> None:
+    outputs, node = run(
+        "mofmace.mace_md",
+        worker_code,
+        {**options, "max_wallclock_seconds": 9},
+        model=MaceModelData.from_file(model_file),
+        structure=framework(),
+        parameters=orm.Dict({**MD, "loading": 0, "steps": 10**7, "stride": 1000}),
+    )
+    assert node.exit_status == 400
+    assert "walltime" in node.exit_message
+    assert "checkpoint" in outputs
+    assert outputs["results"]["steps_done"] < 10**7
+
+
+def test_version_follows_the_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, path in worker_sources().items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(path.read_bytes())
+    monkeypatch.setattr("aiida_mofmace.calculations.base._WORKER_SOURCE", tmp_path)
+    before = worker_digest()
+    (tmp_path / "errors.py").write_text("# changed\n")
+    assert worker_digest() != before
+    program = "from aiida_mofmace.calculations.base import *; print(worker_digest() == WorkerCalculation.CACHE_VERSION)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
+
+
+def test_frames_of_a_trajectory_node_are_what_the_worker_reads(aiida_profile: Any, tmp_path: Path) -> None:
+    node = FramesData.from_frames(Frames.from_atoms([framework().get_ase()]))
+    (tmp_path / "trajectory_000.npz").write_bytes(node.content)
+    assert Frames.load(tmp_path / "trajectory_000.npz").species == [8, 13]
