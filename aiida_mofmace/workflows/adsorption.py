@@ -22,15 +22,21 @@ def framework_mass(structure: orm.StructureData) -> float:
 def is_converged(results: Mapping[str, Any], mass: float, section: Mapping[str, Any]) -> bool:
     """Whether a point of the isotherm has been sampled long enough.
 
+    A small error alone is not enough: a loading that has hardly changed yet has one too.
+
     :param results: of the hybrid MD-GCMC, all chunks so far
     :param mass: of the framework in amu
-    :param section: isotherm section of the parameters: min_steps, min_effective_samples and error_target in mol/kg
+    :param section: isotherm section of the parameters: min_steps, min_exchanges, min_effective_samples and error_target
+        in mol/kg
     """
     error, samples = results.get("loading_error"), results.get("effective_samples")
     if error is None or samples is None or results["steps_done"] < section["min_steps"]:
         return False
+    exchanges = sum(counts["accepted"] for counts in results["acceptance"].values())
     return bool(
-        samples >= section["min_effective_samples"] and mole_per_kilogram(error, mass) <= section["error_target"]
+        exchanges >= section["min_exchanges"]
+        and samples >= section["min_effective_samples"]
+        and mole_per_kilogram(error, mass) <= section["error_target"]
     )
 
 

@@ -170,7 +170,7 @@ def training_inputs(
 
 def validate_structure(structure: orm.StructureData | None, _: Any) -> str | None:
     """Refuse a structure without a periodic cell, with tagged or disordered kinds, or with overlapping atoms."""
-    return None if structure is None else first_message([_refuse_cell(structure), _refuse_atoms(structure)])
+    return None if structure is None else _refuse_cell(structure) or _refuse_atoms(structure)
 
 
 def _refuse_cell(structure: orm.StructureData) -> str | None:
@@ -254,6 +254,7 @@ _WHOLE = {
     "n_molecules": 1,
     "batch_size": 1,
     "max_epochs": 1,
+    "min_exchanges": 0,
     "max_concurrent": 1,
     "cores": 1,
     "max_wallclock_seconds": 1,
