@@ -34,7 +34,8 @@ def collect(process: orm.ProcessNode) -> dict[str, Any]:
     """
     tree = ProcessTree(int(process.pk or 0))
     header = describe(process, tree)
-    gas = header["gas"] or ""
+    experiment = measured(header["counts"], header["gas"] or "") if header["counts"] else NO_EXPERIMENT
+    header["material"] = experiment["material"] or header["material"]
     data: dict[str, Any] = {
         "header": header,
         "phases": _phases(tree),
@@ -48,7 +49,7 @@ def collect(process: orm.ProcessNode) -> dict[str, Any]:
         "isotherm": dict_output(tree, "isotherm", "MDGCMCIsothermWorkChain"),
         "timeseries": _timeseries(tree),
         "heat_of_adsorption": dict_output(tree, "heat_of_adsorption", "MDGCMCIsothermWorkChain"),
-        "experiment": measured(header["counts"], gas) if header["counts"] else NO_EXPERIMENT,
+        "experiment": experiment,
     }
     data["missing"] = _missing(data, tree)
     return data

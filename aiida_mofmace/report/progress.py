@@ -183,8 +183,11 @@ def follow(process: orm.ProcessNode, stream: TextIO | None = None, poll_seconds:
     root = follower.tree.root
     changed, told = time.monotonic(), False
     try:
-        while not root.is_terminated:
-            if follower.look():
+        while True:
+            is_new = follower.look()
+            if root.is_terminated:
+                break
+            if is_new:
                 changed, told = time.monotonic(), False
             elif not told and time.monotonic() - changed > _SECONDS_BEFORE_ASKING_FOR_THE_DAEMON:
                 told = True

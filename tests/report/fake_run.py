@@ -45,7 +45,7 @@ class FakeRun:
         self.rng = np.random.default_rng(self.seed)
         self.atoms = ase.io.read(CIF)
         self.structure = orm.StructureData(ase=self.atoms)
-        self.structure.label = "MIL-120(Al)"
+        self.structure.label = "MIL-120_primitive_40atoms"
         self.structure.store()
 
     # ------------------------------------------------------------------------------------------------ processes
@@ -103,10 +103,11 @@ class FakeRun:
     def set_times(self) -> None:
         """Give every process the times that its calls said."""
         for pk, (first, last) in self.times.items():
-            model = orm.load_node(pk).backend_entity.bare_model
+            node = orm.load_node(pk)
+            if node.is_terminated:
+                node.seal()
+            model = node.backend_entity.bare_model
             model.ctime, model.mtime = START + timedelta(minutes=first), START + timedelta(minutes=last)
-            session = orm.load_node(pk).backend_entity.backend.get_session()
-            session.commit()
 
     # ------------------------------------------------------------------------------------------------- the rooms
 
@@ -131,9 +132,9 @@ class FakeRun:
 
     def sampling(self, parent: orm.WorkChainNode, name: str, minutes: float) -> None:
         chain = self.process("SamplingWorkChain", parent, name, {"structure": self.structure}, minutes=minutes)
-        self.log(chain, "6 MD runs: 300, 500 K x 0, 1, 4 CO2")
+        self.log(chain, "4 MD runs: 300, 500 K x 0, 4 CO2")
         for temperature in (300, 500):
-            for loading in (0, 1, 4):
+            for loading in (0, 4):
                 job = self.process(
                     "MaceMdCalculation", chain, f"md_{temperature}k_{loading}", {"seed": orm.Int(loading)}, minutes=0.3
                 )
@@ -158,21 +159,21 @@ class FakeRun:
 
     def labels(self, parent: orm.WorkChainNode, name: str, count: int, failed: int) -> list[DftLabelData]:
         structures = {f"structures__frame_{i:04d}": self._frame() for i in range(count)}
-        minutes = 0.045 * count
+        minutes = 0.09 * count
         chain = self.process("LabelWorkChain", parent, name, structures, minutes=minutes)
         self.log(chain, f"{count} structures at {LEVEL['name']}, at most 2 at once")
         made, failures = [], {}
         for index, (port, structure) in enumerate(structures.items()):
             key = port.removeprefix("structures__")
             bad = index < failed
-            status, message = (410, "the self-consistent field did not converge in 300 steps") if bad else (0, None)
+            status, message = (410, "the SCF did not converge in 300 steps") if bad else (0, None)
             base = self.process(
                 "Cp2kLabelBaseWorkChain",
                 chain,
                 f"label_{index:04d}",
                 {"structure": structure},
                 minutes=0.04,
-                start=self.minutes + 0.045 * index,
+                start=self.minutes + 0.09 * index,
                 exit_status=status,
                 message=message,
             )
@@ -230,8 +231,8 @@ class FakeRun:
             self.committee(chain, f"committee_{index:02d}", median)
             rows.append(self._round(index, median))
             if index + 1 < rounds:
-                self.selection(chain, f"select_{index + 1:02d}", 24 + 12 * index, 12)
-                self.labels(chain, f"label_{index + 1:02d}", 12, failed=1 if index == 0 else 0)
+                self.selection(chain, f"select_{index + 1:02d}", 8 + 5 * index, 6)
+                self.labels(chain, f"label_{index + 1:02d}", 6, failed=1 if index == 0 else 0)
         self.times[chain.pk] = (start, self.minutes)
         curve = orm.Dict({"rounds": rows})
         self.give(chain, learning_curve=curve, stop_reason=orm.Str("max_rounds"))
@@ -241,9 +242,9 @@ class FakeRun:
     def _round(index: int, median: float) -> dict[str, Any]:
         return {
             "round": index,
-            "n_labels": 22 + 12 * index,
+            "n_labels": (8, 13, 19)[index],
             "n_failed": 2 if index == 0 else 1,
-            "n_train": 20 + 11 * index,
+            "n_train": (6.5, 10.5, 15)[index],
             "force_mae_mev_per_ang": 96.0 * 0.66**index + 18,
             "energy_mae_mev_per_atom": 3.1 * 0.6**index,
             "sigma_max_mean": median * 1.16 / 0.62 if index else None,
@@ -365,10 +366,11 @@ class FakeRun:
         return node
 
 
-def fake_run(fails: str | None = None) -> orm.WorkChainNode:
+def fake_run(fails: str | None = None, rounds: int = 3) -> orm.WorkChainNode:
     """Store a run of the main job.
 
     :param fails: None for a run that finished, "isotherm" for one whose isotherm failed, "running" for one that goes on
+    :param rounds: of active learning; fewer nodes with fewer of them
     """
     run = FakeRun()
     status, message = {None: (0, None), "running": (None, None), "isotherm": (340, "the isotherm failed")}[fails]
@@ -381,9 +383,9 @@ def fake_run(fails: str | None = None) -> orm.WorkChainNode:
     main = run.process("MofMaceWorkChain", None, "MIL-120 + CO2, fast", inputs, exit_status=status, message=message)
     run.log(main, "from MIL-120(Al) and CO2 to a potential and an isotherm, protocol fast")
     run.sampling(main, "sampling", 1.1)
-    run.selection(main, "selection", 0, 24)
-    run.labels(main, "labels", 24, failed=2)
-    curve = run.active_learning(main, 3)
+    run.selection(main, "selection", 0, 10)
+    run.labels(main, "labels", 10 if rounds > 1 else 3, failed=2)
+    curve = run.active_learning(main, rounds)
     if fails != "running":
         parities = run.validation(main)
         outputs = run.isotherm(main, 0 if fails is None else 402)

@@ -1,0 +1,279 @@
+"""The command line, as a user types it."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+import yaml
+from aiida import orm
+from aiida.common.links import LinkType
+from click.testing import CliRunner
+
+from aiida_mofmace.cli import mofmace
+from aiida_mofmace.cli.look import shell_status, tree_lines
+from aiida_mofmace.data.label import DftLabelData
+from aiida_mofmace.protocols import load_protocol, protocol_names
+from aiida_mofmace.report.tree import ProcessTree
+
+from ..report.fake_run import CIF, LEVEL, fake_run
+
+
+def invoke(*arguments: object, code: int = 0) -> str:
+    result = CliRunner().invoke(mofmace, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def commands(group=mofmace, names=()) -> list[tuple[str, ...]]:
+    below = [commands(command, (*names, name)) for name, command in getattr(group, "commands", {}).items()]
+    return [names, *(entry for entries in below for entry in entries)]
+
+
+@pytest.mark.parametrize("names", commands(), ids=" ".join)
+def test_every_command_and_option_has_help(names: tuple[str, ...]) -> None:
+    command = mofmace
+    for name in names:
+        command = command.commands[name]
+    assert command.help
+    assert [option.name for option in command.params if option.param_type_name == "option" and not option.help] == []
+    assert "Usage:" in invoke(*names, "--help")
+
+
+def test_version() -> None:
+    from aiida_mofmace import __version__
+
+    assert invoke("--version") == f"mofmace, version {__version__}\n"
+
+
+def test_unknown_profile(aiida_profile) -> None:
+    assert "verdi profile list" in invoke("-p", "no-such-profile", "labels", "list", code=1)
+
+
+# -------------------------------------------------------------------------------------------------------- protocols
+
+
+def test_protocols_list() -> None:
+    lines = invoke("protocols", "list").splitlines()
+    assert [line.split()[0] for line in lines] == protocol_names()
+
+
+def test_protocols_show_is_the_protocol() -> None:
+    assert yaml.safe_load(invoke("protocols", "show", "fast")) == load_protocol("fast")
+    assert "known are" in invoke("protocols", "show", "fats", code=1)
+
+
+# ------------------------------------------------------------------------------------------------------------ models
+
+
+def test_model_inspect_never_runs_code_of_the_file(tmp_path: Path) -> None:
+    import pickle
+    import zipfile
+
+    class Bomb:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "exploded",))
+
+    file = tmp_path / "bomb.model"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("bomb/data.pkl", pickle.dumps(Bomb()))
+    assert "not a MACE model" in invoke("model", "inspect", file, code=1)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_model_inspect_of_the_starter_model() -> None:
+    from aiida_mofmace.data.model import _STARTER
+
+    if not _STARTER.is_file():
+        pytest.skip("the starter model is not in this working tree")
+    text = invoke("model", "inspect", _STARTER)
+    assert {"H", "C", "O", "Al"} <= set(text.splitlines()[1].split()[1:])
+    assert "atomic energies (eV)" in text
+
+
+# ------------------------------------------------------------------------------------------------------------- a run
+
+
+@pytest.fixture(scope="module")
+def run(aiida_profile) -> orm.WorkChainNode:
+    aiida_profile.reset_storage()
+    return fake_run(rounds=1)
+
+
+def test_status_draws_the_tree(run: orm.WorkChainNode) -> None:
+    lines = invoke("status", run.pk).splitlines()
+    assert lines[0].startswith(f"MofMaceWorkChain <{run.pk}> finished [0]  ")
+    assert lines[1].startswith("├── sampling  SamplingWorkChain <")
+    assert any("label_0000  Cp2kLabelBaseWorkChain" in line and "finished [410]" in line for line in lines)
+    assert lines[-1].lstrip().startswith("└── pressure_03_chunk_1")
+
+
+def test_status_folds_long_rows_but_never_failures(run: orm.WorkChainNode) -> None:
+    tree = ProcessTree(run.pk)
+    parent = tree.labelled("LabelWorkChain")[0]
+    for index in range(20):
+        node = orm.WorkChainNode()
+        node.set_process_label("Cp2kLabelBaseWorkChain")
+        node.set_process_state("finished")
+        node.set_exit_status(0 if index else 410)
+        node.store()
+        tree.records[node.pk] = type(parent)(node.pk, "Cp2kLabelBaseWorkChain", f"more_{index}", parent.pk, 2)
+        tree.records[node.pk].state, tree.records[node.pk].exit_status = "finished", 0 if index else 410
+    folded = list(tree_lines(tree))
+    assert any("… 19 more finished" in line for line in folded)
+    assert any("more_0 " in line and "[410]" in line for line in folded)
+    assert any("more_19" in line for line in folded)
+    assert not any("more_7 " in line for line in folded)
+    assert sum("more_" in line for line in tree_lines(tree, show_all=True)) == 20
+
+
+def test_status_follow_ends_with_the_run(run: orm.WorkChainNode) -> None:
+    text = invoke("status", run.uuid, "--follow")
+    assert "from MIL-120(Al) and CO2 to a potential and an isotherm" in text
+    assert text.rstrip().endswith(f"MofMaceWorkChain <{run.pk}> finished (exit status 0)")
+
+
+@pytest.mark.parametrize(("exit_status", "status"), [(0, 0), (701, 0), (304, 1), (1, 1), (130, 130)])
+def test_shell_status(exit_status: int, status: int) -> None:
+    assert shell_status(exit_status) == status
+
+
+def test_summary(run: orm.WorkChainNode) -> None:
+    assert "Labels      1 made (1 at GFN1-xTB), 2 failed" in invoke("summary", run.pk)
+
+
+def test_report(run: orm.WorkChainNode, tmp_path: Path) -> None:
+    out = tmp_path / "a.html"
+    assert invoke("report", run.pk, "--out", out).startswith(str(out))
+    assert out.read_text(encoding="utf-8").startswith("\n<!doctype html>") or "<!doctype html>" in out.read_text()
+
+
+def test_a_node_that_is_no_process_is_refused(run: orm.WorkChainNode) -> None:
+    assert "Invalid value for 'PROCESS'" in invoke("summary", run.inputs.structure.pk, code=2)
+
+
+# ------------------------------------------------------------------------------------------------------------ labels
+
+
+@pytest.fixture
+def labels(aiida_profile) -> list[DftLabelData]:
+    """Three labels with structures (one at another level), and one that no job made."""
+    aiida_profile.reset_storage()
+    generator = np.random.default_rng(5)
+    made = []
+    for index in range(4):
+        atoms = ase.io.read(CIF)
+        atoms.rattle(0.1, rng=generator)
+        level = LEVEL if index != 1 else {"name": "PBE-D3", "hash": "0badc0ffee00", "program": "cp2k"}
+        label = DftLabelData(
+            energy=-2745.123456789 - index,
+            forces=generator.normal(size=(len(atoms), 3)),
+            stress=generator.normal(scale=0.01, size=(3, 3)) if index else None,
+            level_of_theory=level,
+            symbols=atoms.get_chemical_symbols(),
+        )
+        if index < 3:
+            job = orm.CalcJobNode()
+            job.set_process_label("Cp2kLabelCalculation")
+            structure = orm.StructureData(ase=atoms).store()
+            job.base.links.add_incoming(structure, LinkType.INPUT_CALC, "structure")
+            job.store()
+            label.base.links.add_incoming(job, LinkType.CREATE, "label")
+        made.append(label.store())
+    return made
+
+
+def test_labels_list(labels: list[DftLabelData]) -> None:
+    lines = invoke("labels", "list").splitlines()
+    assert lines[-1] == "4 labels"
+    shown = [line.split()[1] for line in lines[1:-1]]
+    assert shown == sorted(label.uuid for label in labels)
+    assert labels[0].structure.uuid in next(line for line in lines if labels[0].uuid in line)
+    assert invoke("labels", "list", "--level", "PBE-D3").splitlines()[-1] == "1 labels"
+    assert invoke("labels", "list", "--level", "5f0c").splitlines()[-1] == "3 labels"
+    assert invoke("labels", "list", "--process", labels[0].creator.pk).splitlines()[-1] == "1 labels"
+
+
+def test_labels_export_holds_every_label_as_it_is(labels: list[DftLabelData], tmp_path: Path) -> None:
+    out = tmp_path / "all.extxyz"
+    text = invoke("labels", "export", "--out", out)
+    assert f"3 labels written to {out}" in text
+    assert f"left out: label {labels[3].uuid}" in text
+    frames = ase.io.read(out, index=":")
+    assert [frame.info["label_uuid"] for frame in frames] == sorted(label.uuid for label in labels[:3])
+    by_uuid = {label.uuid: label for label in labels}
+    for frame in frames:
+        label = by_uuid[frame.info["label_uuid"]]
+        assert frame.info["structure_uuid"] == label.structure.uuid
+        assert frame.info["REF_energy"] == label.energy
+        assert frame.info["level_of_theory"] == label.level_of_theory["name"]
+        assert frame.info["level_of_theory_hash"] == label.level_of_theory["hash"]
+        np.testing.assert_allclose(frame.arrays["REF_forces"], label.forces, atol=1e-8)
+        np.testing.assert_allclose(frame.positions, label.structure.get_ase().positions, atol=1e-8)
+        np.testing.assert_allclose(frame.cell, label.structure.cell, atol=1e-8)
+        assert frame.pbc.all()
+        if label.stress is None:
+            assert "REF_stress" not in frame.info
+        else:
+            np.testing.assert_allclose(np.reshape(frame.info["REF_stress"], (3, 3)), label.stress)
+
+
+def test_labels_export_is_the_same_every_time(labels: list[DftLabelData], tmp_path: Path) -> None:
+    first, second = tmp_path / "first.extxyz", tmp_path / "second.extxyz"
+    invoke("labels", "export", "--out", first)
+    invoke("labels", "export", "--out", second)
+    assert first.read_bytes() == second.read_bytes() != b""
+
+
+# --------------------------------------------------------------------------------------------------------------- run
+
+
+@pytest.fixture
+def worker(aiida_profile, aiida_computer_local) -> orm.InstalledCode:
+    aiida_profile.reset_storage()
+    computer = aiida_computer_local(label="localhost")
+    return orm.InstalledCode(
+        label="worker",
+        computer=computer,
+        filepath_executable="/usr/bin/python3",
+        default_calc_job_plugin="mofmace.mace_md",
+    ).store()
+
+
+def test_run_says_that_there_is_no_code(aiida_profile) -> None:
+    aiida_profile.reset_storage()
+    text = invoke("run", CIF, code=1)
+    assert "no code 'worker@localhost'" in text
+    assert "mofmace setup" in text
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"isotherm": {"temprature": 300.0}}, "did you mean 'isotherm.temperature'"),
+        ({"isotherm": {"pressures": [-1.0]}}, "pressures is -1.0; give a number above 0 in Pa"),
+        (["isotherm"], "must hold a mapping of the protocol's keys"),
+    ],
+)
+def test_run_refuses_overrides_that_make_no_sense(worker, tmp_path: Path, overrides, message: str) -> None:
+    file = tmp_path / "overrides.json"
+    file.write_text(json.dumps(overrides))
+    assert message in invoke("run", CIF, "--overrides", file, code=1)
+
+
+def test_run_refuses_unreadable_overrides_and_unknown_names(worker, tmp_path: Path) -> None:
+    file = tmp_path / "overrides.yaml"
+    file.write_text("a: [")
+    assert "neither YAML nor JSON" in invoke("run", CIF, "--overrides", file, code=1)
+    assert "unknown gas 'CO3'" in invoke("run", CIF, "--gas", "CO3", code=1)
+    assert "unknown protocol 'fats'" in invoke("run", CIF, "--protocol", "fats", code=1)
+
+
+def test_write_to_stdout(labels: list[DftLabelData]) -> None:
+    result = CliRunner().invoke(mofmace, ["labels", "export", "--out", "-", "--level", "PBE-D3"])
+    frames = ase.io.read(io.StringIO(result.stdout), index=":", format="extxyz")
+    assert [frame.info["label_uuid"] for frame in frames] == [labels[1].uuid]

@@ -1,0 +1,271 @@
+"""The report and the summary say what the nodes say, and say what is missing."""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from aiida import orm
+from aiida.tools.archive import create_archive
+
+from aiida_mofmace.data.label import DftLabelData
+from aiida_mofmace.report.collect import collect
+from aiida_mofmace.report.html import render, write_report
+from aiida_mofmace.report.labels import find_labels, write_labels
+from aiida_mofmace.report.summary import summary, with_error
+
+from .fake_run import LOADINGS, PRESSURES, fake_run
+
+SECTIONS = ("isotherm", "heat", "model", "parity", "selection", "labels", "run")
+VOID = {"meta", "input", "br", "hr", "img", "link"}
+
+
+@pytest.fixture(scope="module")
+def run(aiida_profile) -> orm.WorkChainNode:
+    aiida_profile.reset_storage()
+    return fake_run()
+
+
+@pytest.fixture(scope="module")
+def data(run) -> dict[str, Any]:
+    return collect(run)
+
+
+@pytest.fixture(scope="module")
+def page(run, tmp_path_factory) -> str:
+    path = write_report(run, tmp_path_factory.mktemp("report") / "report.html")
+    return path.read_text(encoding="utf-8")
+
+
+class Outline(HTMLParser):
+    """Collects identifiers and references, and sees whether every element is closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.references: list[str] = []
+        self.tags: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs) -> None:
+        attributes = dict(attrs)
+        self.tags.add(tag)
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        self.references += [attributes[key] for key in ("src", "href", "srcset", "data", "poster") if key in attributes]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs) -> None:
+        self.tags.add(tag)
+
+    def handle_endtag(self, tag) -> None:
+        assert self.open.pop() == tag
+
+
+def test_page_is_whole_and_loads_nothing(page: str) -> None:
+    outline = Outline(page)
+    assert outline.open == []
+    assert set(SECTIONS) <= set(outline.ids)
+    assert len(outline.ids) == len(set(outline.ids))
+    assert outline.references == []
+    assert not outline.tags & {"script", "link", "img", "iframe", "object"}
+    assert not re.search(r"url\(|@import", page)
+    assert len(page.encode()) < 2_000_000
+
+
+def test_every_figure_is_well_formed_and_has_finite_coordinates(page: str) -> None:
+    figures = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    # structure, isotherm on two axes, loading, learning curve, deviations, four parities, three maps, timeline
+    assert len(figures) == 14
+    for figure in figures:
+        root = ElementTree.fromstring(figure)  # noqa: S314
+        assert root.attrib["aria-label"]
+        assert "nan" not in figure
+        assert "inf" not in re.sub(r"<title>.*?</title>|<text.*?</text>|aria-label=\"[^\"]*\"", "", figure)
+
+
+def test_colours_follow_the_theme(page: str) -> None:
+    figures = "".join(re.findall(r"<svg.*?</svg>", page, re.DOTALL))
+    assert "prefers-color-scheme: dark" in page
+    assert not re.search(r'(fill|stroke|style)="', figures)
+    used = {name for value in re.findall(r'class="([^"]*)"', figures) for name in value.split()}
+    style = page[: page.index("</style>")]
+    unknown = {name for name in used if not re.search(rf"\.{re.escape(name)}\b", style)}
+    assert unknown == set()
+
+
+def test_errors_are_those_of_the_arrays(run: orm.WorkChainNode, data: dict[str, Any], page: str) -> None:
+    chain = next(node for node in run.called if node.process_label == "ValidationWorkChain")
+    for stage in ("before", "after"):
+        node = chain.base.links.get_outgoing(orm.ArrayData).get_node_by_label(f"parity_{stage}")
+        counts = np.diff(node.get_array("offsets"))
+        energies = node.get_array("energies").mean(axis=0) - node.get_array("reference_energies")
+        forces = node.get_array("forces").astype(float).mean(axis=0) - node.get_array("reference_forces")
+        force_mae, energy_mae = 1000 * np.abs(forces).mean(), 1000 * np.abs(energies / counts).mean()
+        assert data["parity"][stage]["force_mae_mev_per_ang"] == pytest.approx(force_mae, rel=1e-5)
+        assert data["parity"][stage]["energy_mae_mev_per_atom"] == pytest.approx(energy_mae, rel=1e-9)
+        assert f"mean absolute error {force_mae:.1f} meV/Å" in page
+        assert f"mean absolute error {energy_mae:.2f} meV/atom" in page
+    # The committee's mean is better than its members, and four are averaged after fine-tuning.
+    assert data["parity"]["after"]["n_models"] == 4
+
+
+def test_isotherm_and_heat_are_those_of_the_nodes(run: orm.WorkChainNode, data: dict[str, Any], page: str) -> None:
+    points = run.outputs.isotherm["points"]
+    assert [point["loading_mol_per_kg"] for point in points] == list(LOADINGS)
+    for point in points:
+        cell = with_error(point["loading_mol_per_kg"], point["loading_mol_per_kg_error"])
+        assert f'<td class="number">{cell}</td>' in page
+    heat = run.outputs.heat_of_adsorption
+    value = with_error(heat["value_kJ_per_mol"], heat["error_kJ_per_mol"], 1).replace("-", "\N{MINUS SIGN}")
+    assert f'<td class="number">{value}</td>' in page
+    log = next(figure for figure in re.findall(r"<svg.*?</svg>", page, re.DOTALL) if "Adsorption isotherm" in figure)
+    # Only the point that did not converge is hollow (and its mark in the legend).
+    hollow = re.findall(r'class="mark s1 hollow">(?:<title>(.*?)</title>)?', log)
+    assert [text for text in hollow if text] == [f"{with_error(LOADINGS[-1], 0.34, 2, 'mol/kg')} at 1 bar"]
+    for source in ("Volkringer et al. 2009", "Chen et al. 2024"):
+        assert source in log
+
+
+def test_experiments_belong_to_their_material_and_gas(run: orm.WorkChainNode, data: dict[str, Any]) -> None:
+    from aiida_mofmace.report.experiments import measured
+
+    counts = {"Al": 4, "H": 10, "C": 10, "O": 16}
+    volkringer = measured(counts, "CO2")["isotherms"][0]
+    assert len(volkringer["pressure_bar"]) == len(volkringer["loading_mol_per_kg"]) == 13
+    assert (volkringer["pressure_bar"][1], volkringer["loading_mol_per_kg"][1]) == (0.0961765, 1.15176)
+    assert measured({symbol: 4 * count for symbol, count in counts.items()}, "CO2")["material"] == "MIL-120(Al)"
+    assert measured(counts, "N2")["isotherms"] == []
+    assert measured(counts | {"Zn": 1}, "CO2")["isotherms"] == []
+    assert data["header"]["material"] == "MIL-120(Al)"
+
+
+def test_labels_and_failures_are_counted(run: orm.WorkChainNode, data: dict[str, Any], page: str) -> None:
+    made = orm.QueryBuilder().append(DftLabelData).count()
+    assert data["labels"]["made"] == made == 19
+    assert data["labels"]["levels"] == [{"name": "GFN1-xTB", "hash": "5f0c9d1e2a7b", "count": 19}]
+    assert [(row["where"], row["key"]) for row in data["failures"]] == [
+        ("labels", "frame_0000"),
+        ("labels", "frame_0001"),
+        ("active_learning / label_01", "frame_0000"),
+    ]
+    assert page.count("the SCF did not converge in 300 steps") == 3
+    assert "19 labels were made and 3 could not be had" in page
+
+
+def test_series_is_the_last_chunk_of_each_pressure(run: orm.WorkChainNode, data: dict[str, Any]) -> None:
+    series = data["timeseries"]
+    assert [row["pressure_Pa"] for row in series] == list(PRESSURES)
+    for row in series:
+        assert list(row["step"]) == list(range(5, 10_001, 5))
+
+
+def test_chunks_that_go_on_are_put_behind_one_another() -> None:
+    from aiida_mofmace.report.collect import _joined
+
+    joined = _joined([(np.array([5, 10]), np.array([1, 2])), (np.array([15, 20]), np.array([2, 3]))])
+    assert joined["step"].tolist() == [5, 10, 15, 20]
+    assert joined["loading"].tolist() == [1, 2, 2, 3]
+
+
+def test_deviations_have_their_window(run: orm.WorkChainNode, data: dict[str, Any], page: str) -> None:
+    rows = data["deviations"]
+    assert [row["name"] for row in rows] == [f"active_learning / committee_{i:02d}" for i in range(3)]
+    inside = [int(((row["sigma_max"] >= 0.06) & (row["sigma_max"] <= 0.24)).sum()) for row in rows]
+    for count in inside:
+        assert f"{count} of 900 in the window" in page
+
+
+def test_wall_time_of_a_phase_is_its_own(run: orm.WorkChainNode, data: dict[str, Any]) -> None:
+    phases = {row["name"]: row for row in data["phases"]}
+    assert phases["validation"]["wall_seconds"] == pytest.approx(84.0)
+    assert phases["label_01"]["depth"] == 2
+    assert data["header"]["wall_seconds"] == pytest.approx(
+        sum(row["wall_seconds"] for row in phases.values() if row["depth"] == 1)
+    )
+
+
+def test_summary(run: orm.WorkChainNode, data: dict[str, Any]) -> None:
+    text = summary(run)
+    assert text.startswith("MIL-120(Al) + CO2, protocol fast")
+    assert f"<{run.pk}> finished [0]  {run.uuid}" in text
+    assert "Labels      19 made (19 at GFN1-xTB), 3 failed" in text
+    assert re.search(r"0\.096 bar +2\.37 ± 0\.16 mol/kg +1\.17 ± 0\.08 +86 +39\.2 ± 3\.3 kJ/mol$", text, re.MULTILINE)
+    assert re.search(r"1 bar .*not converged$", text, re.MULTILINE)
+    assert "Heat of adsorption at 303 K: -38.6 ± 2.1 kJ/mol; measured: -40 (Chen et al. 2024)" in text
+    assert re.search(r"validation +1:24", text)
+
+
+IN_ANOTHER_PROFILE = """
+import sys
+from aiida import load_profile, orm
+from aiida.storage.sqlite_zip.backend import SqliteZipBackend
+archive, uuid, report, labels = sys.argv[1:]
+load_profile(SqliteZipBackend.create_profile(archive))
+from aiida_mofmace.report.html import write_report
+from aiida_mofmace.report.labels import find_labels, write_labels
+write_report(orm.load_node(uuid), report)
+with open(labels, "w", encoding="utf-8") as handle:
+    write_labels(find_labels(), handle)
+"""
+
+
+def test_an_archive_gives_the_same_report_and_the_same_labels(
+    run: orm.WorkChainNode, page: str, tmp_path: Path
+) -> None:
+    archive, report, there = tmp_path / "run.aiida", tmp_path / "report.html", tmp_path / "there.extxyz"
+    create_archive([run], filename=archive)
+    command = [sys.executable, "-W", "ignore", "-c", IN_ANOTHER_PROFILE, archive, run.uuid, report, there]
+    subprocess.run([str(part) for part in command], check=True, timeout=120)
+    other = report.read_text(encoding="utf-8")
+    # PKs differ, and with them the order of what began at the same time; numbers do not.
+    assert set(re.findall(r"-?\d+\.\d+ ± \d+\.\d+", other)) == set(re.findall(r"-?\d+\.\d+ ± \d+\.\d+", page))
+    assert "19 labels were made and 3 could not be had" in other
+    assert other.count("<svg") == page.count("<svg")
+    here = io.StringIO()
+    assert write_labels(find_labels(), here) == (19, [])
+    assert there.read_text(encoding="utf-8") == here.getvalue()
+
+
+def test_what_is_missing_is_said(aiida_profile) -> None:
+    failed = fake_run("isotherm", rounds=1)
+    text = render(collect(failed))
+    reason = "finished with exit status 402: pressure_02 failed with exit status 306; see its report."
+    assert re.search(r"The isotherm was not computed: MDGCMCIsothermWorkChain &lt;\d+&gt; " + re.escape(reason), text)
+    assert "ended with exit status 340" in text
+    assert "loading against step" in text.lower()
+    assert Outline(text).open == []
+    assert reason in summary(failed)
+
+
+def test_a_run_that_goes_on_is_reported_as_far_as_it_is(aiida_profile) -> None:
+    running = fake_run("running", rounds=1)
+    data = collect(running)
+    assert data["missing"]["isotherm"] == (
+        "The isotherm was not computed: MDGCMCIsothermWorkChain has not started yet."
+    )
+    assert data["missing"].keys() == {"parity", "isotherm", "timeseries", "heat_of_adsorption"}
+    assert Outline(render(data)).open == []
+
+
+def test_a_process_that_gave_nothing(aiida_profile) -> None:
+    node = orm.WorkChainNode()
+    node.set_process_label("MofMaceWorkChain")
+    node.set_process_state("excepted")
+    node.set_exception("Traceback\nValueError: no")
+    node.store()
+    data = collect(node)
+    assert data["missing"]["labels"] == (
+        f"No label was made: LabelWorkChain was never started; MofMaceWorkChain <{node.pk}> excepted: ValueError: no."
+    )
+    assert Outline(render(data)).open == []
+    assert "No label was made" in render(data)
