@@ -1,0 +1,159 @@
+"""The md_gcmc program with the shipped starter model: files in, files out, restart, guards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+
+from aiida_mofmace.worker.errors import WorkerError
+from aiida_mofmace.worker.kernels import ideal_gas
+from aiida_mofmace.worker.kernels.frames import Frames
+from aiida_mofmace.worker.kernels.model import MaceEvaluator
+from aiida_mofmace.worker.programs.md_gcmc import run
+from aiida_mofmace.worker.stopping import StopRequest
+
+from .engine_fixtures import CO2
+
+STARTER = Path(__file__).parents[2] / "aiida_mofmace" / "starter" / "starter.model"
+PARAMETERS = {
+    "temperature": 303.0,
+    "pressure": 1e5,
+    "fugacity": 9.95e4,
+    "gas": CO2,
+    "timestep_fs": 0.5,
+    "steps": 40,
+    "stride": 10,
+    "md_steps_per_attempt": 5,
+    "attempts_per_block": 6,
+    "thermostat_time_fs": 50.0,
+    "minimum_distance": 1.6,
+    "model_hole_bound": -3.0,
+    "initial_loading": 2,
+    "max_loading": 3,
+    "group": "isotherm_1bar",
+}
+
+
+@pytest.fixture
+def inputs(framework: Atoms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What input.json holds, in a job folder of its own; few sweeps of the reservoir, for speed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ideal_gas, "_EQUILIBRATION_SWEEPS", 4)
+    framework.write("structure.extxyz")
+    files = {"model": str(STARTER), "structure": "structure.extxyz"}
+    return {"program": "md_gcmc", "seed": 2, "dtype": "float32", "files": files, "parameters": PARAMETERS}
+
+
+def change(inputs: dict[str, Any], **parameters: Any) -> dict[str, Any]:
+    return inputs | {"parameters": inputs["parameters"] | parameters}
+
+
+def test_a_restart_changes_no_bit(inputs: dict[str, Any]) -> None:
+    """One run of 40 steps, and one of 23 and 17, agree in every number; the record is that of a grand ensemble."""
+    high = change(inputs, fugacity=5e8)
+    whole = run(high, StopRequest())
+    with np.load("checkpoint.npz") as archive:
+        expected = {name: archive[name] for name in archive.files}
+    expected_frames = Frames.load("frames.npz")
+    run(change(high, steps=23), StopRequest())
+    Path("checkpoint.npz").rename("restart.npz")
+    first_frames = Frames.load("frames.npz")
+    restarted = high | {"files": high["files"] | {"checkpoint": "restart.npz"}, "seed": 77}
+    parts = run(restarted, StopRequest())
+    with np.load("checkpoint.npz") as archive:
+        for name, array in expected.items():
+            assert np.array_equal(archive[name], array), name
+    frames = Frames.concatenate([first_frames, Frames.load("frames.npz")])
+    assert np.array_equal(frames.positions, expected_frames.positions)
+    assert parts["acceptance"] == whole["acceptance"]
+    assert parts["mean_loading"] == whole["mean_loading"]
+    check_record(whole)
+
+
+def check_record(results: dict[str, Any]) -> None:
+    """Counts, frames and time series of a run of 8 blocks must fit together."""
+    counts = results["acceptance"]
+    assert counts["insertion"]["attempted"] + counts["deletion"]["attempted"] == 48
+    for move in counts.values():
+        assert move["accepted"] + move["holes"] <= move["evaluated"] <= move["attempted"] - move["overlap"]
+    assert counts["insertion"]["overlap"] > 0
+    with np.load("timeseries.npz") as series:
+        assert list(series["step"]) == list(range(5, 41, 5))
+        assert series["loading"].max() <= 3
+        gained = counts["insertion"]["accepted"] - counts["deletion"]["accepted"]
+        assert series["loading"][-1] == 2 + gained
+    ideal = results["ideal_gas"]
+    assert ideal["number"] == pytest.approx(5e8 * 527.906e-30 / (1.380649e-23 * 303.0), rel=1e-5)
+    assert results["mean_loading"] <= 3
+
+
+def test_frames_are_those_of_the_model(inputs: dict[str, Any]) -> None:
+    """The energy of every frame is that of its atoms, whatever was exchanged before it; exchanges do happen."""
+    results = run(change(inputs, fugacity=1e9, steps=60, initial_loading=0), StopRequest())
+    assert results["acceptance"]["insertion"]["accepted"] > 0
+    frames = Frames.load("frames.npz")
+    evaluator = MaceEvaluator(STARTER)
+    for index in range(len(frames)):
+        atoms = frames.atoms(index)
+        assert len(atoms) == 40 + 3 * atoms.info["loading"]
+        assert atoms.info["framework_atoms"] == 40
+        energy = evaluator.evaluate([atoms], forces=False)[0].energy
+        assert atoms.info["energy"] == pytest.approx(energy, abs=2e-4)
+    assert max(frames.loadings) > 0
+
+
+def test_holes_become_candidates(inputs: dict[str, Any]) -> None:
+    """With an absurd bound everything is a hole: nothing is exchanged, and the frames are offered."""
+    results = run(change(inputs, model_hole_bound=50.0, steps=20), StopRequest())
+    counts = results["acceptance"]
+    assert counts["insertion"]["accepted"] == counts["deletion"]["accepted"] == 0
+    assert results["model_holes"] == counts["insertion"]["evaluated"] + counts["deletion"]["evaluated"] > 0
+    candidates = Frames.load("candidates.npz")
+    assert len(candidates) == results["model_holes"]
+    assert set(candidates.groups) == {"isotherm_1bar_hole"}
+    assert set(candidates.loadings) <= {2, 3}
+    with np.load("timeseries.npz") as series:
+        assert set(series["loading"]) == {2}
+    assert results["isosteric_heat"] is None
+
+
+def test_walltime_and_explosion(inputs: dict[str, Any]) -> None:
+    stopped = run(inputs, StopRequest(max_wall_seconds=0.0))
+    assert stopped["stopped_early"]
+    assert (stopped["steps_done"], stopped["mean_loading"]) == (1, None)
+    assert Path("checkpoint.npz").exists()
+    Path("checkpoint.npz").unlink()
+    with pytest.raises(WorkerError, match="kinetic temperature was") as caught:
+        run(change(inputs, max_temperature_factor=0.1), StopRequest())
+    assert caught.value.kind == "explosion"
+    exploded = run(change(inputs, explosion_distance=0.95, md_steps_per_attempt=1, steps=200), StopRequest())
+    assert exploded["explosion"]["reason"] == "distance"
+    assert exploded["mean_loading"] is not None
+    assert not Path("checkpoint.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"pressure": -1.0}, "must be positive"),
+        ({"md_steps_per_attempt": 0}, "must be positive"),
+        ({"initial_loading": 4}, "between 0 and max_loading"),
+        ({"gas": CO2 | {"symbols": ["C", "N", "N"]}}, "does not know N"),
+    ],
+)
+def test_bad_input(inputs: dict[str, Any], parameters: dict[str, Any], message: str) -> None:
+    with pytest.raises(WorkerError, match=message) as caught:
+        run(change(inputs, **parameters), StopRequest())
+    assert caught.value.kind == "bad_input"
+
+
+def test_the_checkpoint_of_another_program_is_refused(inputs: dict[str, Any], tiny_model: Path) -> None:
+    from aiida_mofmace.worker.kernels.checkpoint import save_checkpoint
+
+    save_checkpoint(Path("md.npz"), {}, {"program": "md"})
+    with pytest.raises(WorkerError, match="checkpoint of another program"):
+        run(inputs | {"files": inputs["files"] | {"checkpoint": "md.npz"}}, StopRequest())
