@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from aiida import orm
@@ -102,7 +103,7 @@ class WorkerParser(CarefulParser):
         try:
             with np.load(io.BytesIO(self.content(name)), allow_pickle=False) as archive:
                 return {key: archive[key] for key in archive.files}
-        except (OSError, EOFError, KeyError, ValueError) as error:
+        except (OSError, EOFError, KeyError, ValueError, BadZipFile) as error:
             raise ValueError(f"{name} cannot be read: {error}") from error
 
     def out_arrays(self, label: str, name: str, required: bool = True) -> None:

@@ -91,7 +91,7 @@ def test_atoms_in_another_order_are_refused(aiida_localhost: orm.Computer) -> No
     text = recorded_text().replace(
         "      1      1      O          -0.00270620", "      1      2      H          -0.00270620"
     )
-    outputs, code = label(aiida_localhost, {"aiida.out": text})
+    _, code = label(aiida_localhost, {"aiida.out": text})
     assert code.status == 306
     assert "another order" in code.message
 

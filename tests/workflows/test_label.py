@@ -161,12 +161,12 @@ def test_builder_refuses(
     build = LabelWorkChain.get_builder_from_protocol
     with pytest.raises(ValueError, match=r"is computed by cp2k: give codes\['cp2k'\]"):
         build({"worker": worker_code}, {"a": water})
-    with pytest.raises(ValueError, match="did you mean 'resources.max_concurrent'"):
+    with pytest.raises(ValueError, match=r"did you mean 'resources\.max_concurrent'"):
         build({"cp2k": cp2k_code}, {"a": water}, overrides={"resources": {"max_concurent": 2}})
     with pytest.raises(ValueError, match="unknown level of theory 'pbe'"):
         build({"cp2k": cp2k_code}, {"a": water}, overrides={"level": "pbe"})
     builder = build({"cp2k": cp2k_code}, {"a": water})
-    with pytest.raises(ValueError, match="set up for mofmace.mace_md; give a code of CP2K"):
+    with pytest.raises(ValueError, match=r"set up for mofmace\.mace_md; give a code of CP2K"):
         builder.cp2k_code = worker_code
     with pytest.raises(ValueError, match="max_concurrent is 0; give at least 1"):
         builder.max_concurrent = orm.Int(0)
