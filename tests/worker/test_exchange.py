@@ -64,6 +64,7 @@ def test_ideal_gas(expected: float, carbon_dioxide: Gas) -> None:
         minimum_distance=0.0,
         model_hole_bound=-10.0,
         explosion_distance=0.0,
+        max_temperature_factor=5.0,
         initial_loading=int(expected),
     )
     cell = Atoms("Al", cell=[edge] * 3, pbc=True)

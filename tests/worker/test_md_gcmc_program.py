@@ -30,6 +30,8 @@ PARAMETERS = {
     "md_steps_per_attempt": 5,
     "attempts_per_block": 6,
     "thermostat_time_fs": 50.0,
+    "max_temperature_factor": 5.0,
+    "explosion_distance": 0.5,
     "minimum_distance": 1.6,
     "model_hole_bound": -3.0,
     "initial_loading": 2,

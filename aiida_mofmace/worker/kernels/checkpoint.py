@@ -51,6 +51,6 @@ def load_checkpoint(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]
 
 def restore_generator(state: Mapping[str, Any]) -> np.random.Generator:
     """Return a generator that goes on where the one with this ``bit_generator.state`` was."""
-    generator = np.random.default_rng()
+    generator = np.random.default_rng(0)
     generator.bit_generator.state = dict(state)
     return generator

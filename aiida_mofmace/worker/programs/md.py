@@ -50,7 +50,6 @@ class MdParameters(SimulationParameters):
     """Parameters of a run; those of any dynamics in :class:`SimulationParameters`.
 
     :param equilibration_steps: steps at the start of which no frames are kept and no means taken
-    :param max_temperature_factor: kinetic temperature over the wanted one above which the run has exploded
     :param loading: gas molecules to put into the pores
     :param gas: description of the molecule; None for an empty framework
     :param insertion_minimum_distance: smallest distance in Å at which a molecule is put beside other atoms
@@ -59,7 +58,6 @@ class MdParameters(SimulationParameters):
     """
 
     equilibration_steps: int
-    max_temperature_factor: float
     loading: int = 0
     gas: Mapping[str, Any] | None = None
     insertion_minimum_distance: float | None = None
@@ -72,7 +70,6 @@ class MdParameters(SimulationParameters):
         :raises WorkerError: kind bad_input
         """
         super().check()
-        self.require_positive("max_temperature_factor")
         if self.loading > 0 and (self.gas is None or self.insertion_minimum_distance is None):
             raise WorkerError("bad_input", "a loading needs gas and insertion_minimum_distance")
         if not 0 <= self.equilibration_steps < self.steps:

@@ -36,6 +36,16 @@ __all__ = ["HybridSimulation", "MdGcmcParameters", "run"]
 
 _CHECKPOINT = Path("checkpoint.npz")
 _CANDIDATES = Path("candidates.npz")
+_AVERAGES = (
+    "mean_loading",
+    "loading_error",
+    "statistical_inefficiency",
+    "equilibration_index",
+    "effective_samples",
+    "mean_temperature",
+    "isosteric_heat",
+    "isosteric_heat_error",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +55,11 @@ class MdGcmcParameters(SimulationParameters):
     :param pressure: in Pa
     :param fugacity: in Pa; None for an ideal gas, where it is the pressure
     :param gas: description of the molecule
-    :param md_steps_per_attempt: steps of dynamics between the attempts; 0 for attempts alone
+    :param md_steps_per_attempt: steps of dynamics between the attempts
     :param attempts_per_block: insertions and deletions attempted after them
     :param model_hole_bound: energy of insertion in eV below which the model is not believed
     :param initial_loading: molecules in the pores at the start
     :param max_loading: largest loading, None for no limit
-    :param max_temperature_factor: kinetic temperature over the wanted one above which the run has exploded
     :param explosion_distance: distance in Å between any two atoms below which the run has exploded
     """
 
@@ -59,11 +68,10 @@ class MdGcmcParameters(SimulationParameters):
     md_steps_per_attempt: int
     attempts_per_block: int
     model_hole_bound: float
+    explosion_distance: float
     fugacity: float | None = None
     initial_loading: int = 0
     max_loading: int | None = None
-    max_temperature_factor: float = 5.0
-    explosion_distance: float = 0.5
 
     def check(self) -> None:
         """Refuse values that no simulation can have.
@@ -71,7 +79,7 @@ class MdGcmcParameters(SimulationParameters):
         :raises WorkerError: kind bad_input
         """
         super().check()
-        self.require_positive("pressure", "md_steps_per_attempt", "attempts_per_block", "max_temperature_factor")
+        self.require_positive("pressure", "md_steps_per_attempt", "attempts_per_block")
         if self.fugacity is not None:
             self.require_positive("fugacity")
         if self.initial_loading < 0 or (self.max_loading is not None and self.max_loading < self.initial_loading):
@@ -201,7 +209,7 @@ class HybridSimulation:
             "ideal_gas": ideal,
         }
         if len(self.series) == 0:
-            return averages | dict.fromkeys(("mean_loading", "loading_error", "isosteric_heat")) | {"too_short": True}
+            return averages | dict.fromkeys(_AVERAGES) | {"too_short": True}
         arrays = self.series.arrays()
         loading = estimate_mean(arrays["loading"])
         kept = slice(loading.equilibration_index, None)

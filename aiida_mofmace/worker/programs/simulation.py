@@ -37,6 +37,7 @@ class SimulationParameters:
     :param steps: total number of steps, those before the checkpoint included
     :param stride: steps between two frames
     :param thermostat_time_fs: relaxation time of the thermostat in fs
+    :param max_temperature_factor: kinetic temperature over the wanted one above which the run has exploded
     :param minimum_distance: smallest allowed distance between atoms in Å
     :param group: lab-journal name that the frames carry
     :param head: head of a multihead model, or None
@@ -48,6 +49,7 @@ class SimulationParameters:
     steps: int
     stride: int
     thermostat_time_fs: float
+    max_temperature_factor: float
     minimum_distance: float
     group: str = ""
     head: str | None = None
@@ -72,7 +74,9 @@ class SimulationParameters:
 
         :raises WorkerError: kind bad_input
         """
-        self.require_positive("temperature", "timestep_fs", "steps", "stride", "thermostat_time_fs")
+        self.require_positive(
+            "temperature", "timestep_fs", "steps", "stride", "thermostat_time_fs", "max_temperature_factor"
+        )
         if self.minimum_distance < 0:
             raise WorkerError("bad_input", f"minimum_distance must not be negative, got {self.minimum_distance}")
 
