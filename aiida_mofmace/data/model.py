@@ -12,13 +12,14 @@ import yaml
 from aiida import orm
 from aiida.common.exceptions import ValidationError
 
+from aiida_mofmace.starter import STARTER_MODEL
+
 from .model_file import read_model_metadata
 
 __all__ = ["KINDS", "MaceModelData"]
 
 KINDS = ("foundation", "fine_tuned")
 _FILENAME = "model.model"
-_STARTER = Path(__file__).parent.parent / "starter" / "starter.model"
 _FOUNDATION_MODELS = Path(__file__).parent / "foundation_models.yaml"
 
 
@@ -62,7 +63,7 @@ class MaceModelData(orm.SinglefileData):
 
         :raises FileNotFoundError: if the package was built without it
         """
-        return cls._stored_or_new(_STARTER, "mofmace-starter")
+        return cls._stored_or_new(STARTER_MODEL, "mofmace-starter")
 
     @classmethod
     def foundation(cls, name: str) -> MaceModelData:

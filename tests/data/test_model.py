@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import pickle
 import subprocess
@@ -18,6 +19,7 @@ from aiida.common.exceptions import ValidationError
 from aiida_mofmace.data import model as model_module
 from aiida_mofmace.data.model import MaceModelData
 from aiida_mofmace.data.model_file import read_model_metadata
+from aiida_mofmace.starter import STARTER_METADATA
 
 from ..worker.engine_fixtures import ATOMIC_ENERGIES, write_tiny_mace
 
@@ -170,6 +172,15 @@ def test_a_node_without_metadata_cannot_be_stored(aiida_profile: Any) -> None:
 def test_unknown_foundation_model(aiida_profile: Any) -> None:
     with pytest.raises(ValueError, match="known are MACE-MP-0b2-medium"):
         MaceModelData.foundation("MACE-MP-9")
+
+
+def test_starter_model_is_what_its_description_says(aiida_profile_clean: Any) -> None:
+    node = MaceModelData.starter()
+    described = json.loads(STARTER_METADATA.read_text(encoding="utf-8"))
+    assert {"H", "C", "O", "Al"} <= set(node.elements)
+    assert (node.kind, node.name) == ("foundation", "mofmace-starter")
+    assert node.sha256 == described["sha256"]
+    assert node.store().uuid == MaceModelData.starter().uuid
 
 
 @pytest.fixture

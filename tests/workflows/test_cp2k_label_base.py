@@ -12,6 +12,7 @@ from aiida import engine, orm
 from aiida.common.links import LinkType
 from aiida.engine.utils import instantiate_process
 from aiida.manage import get_manager
+from aiida.manage.caching import enable_caching
 from ase.io import read
 
 from aiida_mofmace.calculations.cp2k_label import Cp2kLabelCalculation
@@ -71,6 +72,18 @@ def test_label_agrees_with_the_recorded_one(
     (calculation,) = called(node)
     assert calculation.inputs.parameters["GLOBAL"]["WALLTIME"] == 540
     assert outputs["output_parameters"]["version"] == "2023.1"
+
+
+@pytest.mark.cp2k
+def test_the_same_label_is_not_computed_twice(
+    cp2k_code: orm.InstalledCode, skewed_water: orm.StructureData, options: dict[str, Any]
+) -> None:
+    first = run(cp2k_code, skewed_water, level_with(), options)[1]
+    with enable_caching(identifier="aiida.calculations:mofmace.*"):
+        outputs, second = run(cp2k_code, skewed_water.clone(), level_with(), options)
+    assert called(second)[0].base.caching.is_created_from_cache
+    assert outputs["label"].energy == first.outputs.label.energy
+    assert outputs["label"].structure.pk != skewed_water.pk
 
 
 @pytest.mark.cp2k
