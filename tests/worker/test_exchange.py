@@ -19,6 +19,7 @@ from aiida_mofmace.worker.kernels.exchange import (
     insertion_acceptance,
 )
 from aiida_mofmace.worker.kernels.gases import Gas
+from aiida_mofmace.worker.kernels.geometry import minimum_image
 from aiida_mofmace.worker.kernels.ideal_gas import IdealGasReservoir, Molecule
 from aiida_mofmace.worker.kernels.loading import place_molecules
 from aiida_mofmace.worker.kernels.model import Evaluation, MaceEvaluator
@@ -287,3 +288,69 @@ def test_reservoir_has_the_internal_energy_of_the_ideal_gas() -> None:
 def test_broken_molecule_is_refused(carbon_dioxide: Gas) -> None:
     with pytest.raises(WorkerError, match="does not hold an isolated CO2 together"):
         make_exchange(carbon_dioxide, BondedMolecules(carbon_dioxide, stiffness=0.0), equilibrate=True)
+
+
+class _Attraction:
+    """Argon drawn to one aluminium atom by a Gaussian well, and not to each other.
+
+    :param depth: in eV
+    :param width: in Å
+    """
+
+    r_max = 3.0
+
+    def __init__(self, depth: float, width: float):
+        self.depth, self.width = depth, width
+
+    def evaluate(self, configurations: Sequence[Any], forces: bool = True) -> list[Evaluation]:
+        return [
+            self._evaluate(np.asarray(c.numbers), np.asarray(c.positions), np.asarray(c.cell)) for c in configurations
+        ]
+
+    def _evaluate(self, numbers: Array, positions: Array, cell: Array) -> Evaluation:
+        if numbers[0] != 13:
+            return Evaluation(0.0, forces=np.zeros((len(positions), 3)))
+        vectors = minimum_image(positions[1:] - positions[0], cell)
+        wells = -self.depth * np.exp(-0.5 * (vectors**2).sum(axis=1) / self.width**2)
+        pulls = wells[:, None] * vectors / self.width**2
+        return Evaluation(float(wells.sum()), forces=np.concatenate([[-pulls.sum(axis=0)], pulls]))
+
+
+def test_dynamics_and_exchange_together_follow_henry() -> None:
+    """⟨N⟩ = β f ∫ exp(-β u) and ⟨U⟩ = β f ∫ u exp(-β u), with a framework so light that its recoil counts."""
+    edge, depth, width, fugacity = 14.0, 0.1, 1.5, 2e6
+    parameters = MdGcmcParameters(
+        temperature=TEMPERATURE,
+        pressure=fugacity,
+        gas=ARGON,
+        timestep_fs=5.0,
+        steps=20000,
+        stride=20000,
+        md_steps_per_attempt=3,
+        attempts_per_block=2,
+        thermostat_time_fs=100.0,
+        max_temperature_factor=50.0,
+        minimum_distance=0.0,
+        model_hole_bound=-10.0,
+        explosion_distance=0.0,
+        initial_loading=1,
+    )
+    simulation = HybridSimulation(parameters, _Attraction(depth, width), Atoms("Al", cell=[edge] * 3, pbc=True), seed=8)
+    simulation.advance(StopRequest())
+    arrays = simulation.series.arrays()
+    radius = np.linspace(0, 0.5 * edge, 20001)
+    energy = -depth * np.exp(-0.5 * (radius / width) ** 2)
+    shell = 4 * np.pi * radius**2 * (radius[1] - radius[0])
+    density = ideal_gas_number(fugacity, 1.0, TEMPERATURE)
+    boltzmann = np.exp(-energy / thermal(TEMPERATURE))
+    number = estimate_mean(arrays["loading"], detect_equilibration=False)
+    potential = estimate_mean(arrays["potential_energy"], detect_equilibration=False)
+    expected = density * (edge**3 + float((shell * (boltzmann - 1)).sum()))
+    assert abs(number.mean - expected) < 3 * number.error
+    assert number.error < 0.06 * expected
+    expected_energy = density * float((shell * energy * boltzmann).sum())
+    assert abs(potential.mean - expected_energy) < 3 * potential.error
+    assert potential.error < 0.15 * abs(expected_energy)
+    moving = arrays["temperature"][arrays["temperature"] > 0]  # a lone framework atom rests
+    kinetic = estimate_mean(moving, detect_equilibration=False)
+    assert abs(kinetic.mean - TEMPERATURE) < 3 * kinetic.error
