@@ -159,4 +159,4 @@ def _error_row(
 def gather_failures(**failures: orm.Dict) -> orm.Dict:
     """Return the tables of failed labels of several rounds as one, keys with the name of the round before them."""
     tables = {name: node.get_dict() for name, node in sorted(failures.items())}
-    return orm.Dict({f"{name}.{key}": row for name, table in tables.items() for key, row in table.items()})
+    return orm.Dict({f"{name}_{key}": row for name, table in tables.items() for key, row in table.items()})

@@ -21,12 +21,6 @@ from aiida_mofmace.workflows.validation import ValidationWorkChain
 from .steps import MIL_120, dataset_of, mil_120
 
 
-@pytest.fixture
-def codes(aiida_profile_clean: Any, worker_code: orm.InstalledCode, aiida_code_installed: Any) -> dict[str, Any]:
-    cp2k = aiida_code_installed(label="cp2k", default_calc_job_plugin="cp2k", filepath_executable="/bin/true")
-    return {"worker": worker_code, "cp2k": cp2k}
-
-
 def fill(codes: dict[str, Any], structure: orm.StructureData | None = None, **arguments: Any) -> Any:
     return MofMaceWorkChain.get_builder_from_protocol(codes, structure or mil_120(), **arguments)
 
@@ -144,7 +138,7 @@ def test_unknown_gas(codes: dict[str, Any]) -> None:
 
 
 def test_code_of_the_wrong_plugin(codes: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"code cp2k.* set up for cp2k; give a code"):
+    with pytest.raises(ValueError, match=r"code no-cp2k.* set up for cp2k; give a code"):
         fill({"worker": codes["cp2k"], "cp2k": codes["cp2k"]})
     with pytest.raises(ValueError, match=r"code worker.* set up for mofmace.mace_md; give a code of CP2K"):
         fill({"worker": codes["worker"], "cp2k": codes["worker"]})

@@ -9,7 +9,7 @@ from .toys import NapsWorkChain
 
 
 @pytest.fixture
-def bash(aiida_profile_clean, aiida_code_installed):
+def bash(aiida_profile, aiida_code_installed):
     return aiida_code_installed("core.arithmetic.add", filepath_executable="/bin/bash")
 
 

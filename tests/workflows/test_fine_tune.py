@@ -1,0 +1,134 @@
+"""Fine-tuning: every handler fires, and a committee can lose a member."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiida import orm
+
+from aiida_mofmace.calculations.fine_tune import FineTuneCalculation
+from aiida_mofmace.data.model import MaceModelData
+from aiida_mofmace.workflows.fine_tune_base import FineTuneWorkChain
+from aiida_mofmace.workflows.fine_tune_committee import FineTuneCommitteeWorkChain
+
+from .steps import dataset_of, finished, process_of
+
+OVERRIDES = {"fine_tune": {"multihead": False, "batch_size": 4, "learning_rate": 1e-3, "nan_learning_rate_factor": 0.1}}
+
+
+@pytest.fixture
+def chain(codes: dict[str, Any]) -> Any:
+    builder = FineTuneWorkChain.get_builder_from_protocol(codes, dataset_of([0, 1]).store(), overrides=OVERRIDES)
+    process = process_of(builder)
+    process.setup()
+    return process
+
+
+def failed(chain: Any, label: str, outputs: dict[str, Any] | None = None) -> Any:
+    """Let the process look as if a job had ended so, and inspect it."""
+    code = getattr(FineTuneCalculation.exit_codes, label)
+    chain.ctx.iteration += 1
+    node = finished(FineTuneCalculation, outputs, exit_status=code.status, message=code.message)
+    chain.ctx.children = [*chain.ctx.get("children", []), node]
+    return chain.inspect_process()
+
+
+def test_handle_out_of_memory(chain: Any) -> None:
+    sizes = []
+    for _ in range(2):
+        assert failed(chain, "ERROR_OUT_OF_MEMORY").status == 0
+        sizes.append(chain.ctx.inputs.parameters["batch_size"])
+    assert sizes == [2, 1]
+    code = failed(chain, "ERROR_OUT_OF_MEMORY")
+    assert (code.status, "one structure in a batch" in code.message) == (311, True)
+
+
+def test_handle_not_a_number(chain: Any) -> None:
+    assert failed(chain, "ERROR_NOT_A_NUMBER").status == 0
+    parameters = chain.ctx.inputs.parameters.get_dict()
+    assert parameters["learning_rate"] == pytest.approx(1e-4)
+    assert parameters["stage_two_learning_rate"] == pytest.approx(1e-5)
+    assert parameters["batch_size"] == 4
+    assert failed(chain, "ERROR_NOT_A_NUMBER").status == 310
+
+
+def test_handle_stopped_early(chain: Any, tmp_path: Path) -> None:
+    """With a checkpoint it goes on from there; without one it gets twice the time."""
+    assert failed(chain, "ERROR_STOPPED_EARLY").status == 0
+    assert chain.ctx.inputs.metadata.options["max_wallclock_seconds"] == 7200
+    (tmp_path / "checkpoint.pt").write_bytes(b"weights")
+    checkpoint = orm.SinglefileData(str(tmp_path / "checkpoint.pt"))
+    assert failed(chain, "ERROR_STOPPED_EARLY", {"checkpoint": checkpoint}).status == 0
+    assert chain.ctx.inputs.checkpoint.uuid == checkpoint.uuid
+    assert chain.ctx.inputs.metadata.options["max_wallclock_seconds"] == 7200
+    # Other parameters, other training: the checkpoint must not go with them.
+    assert failed(chain, "ERROR_OUT_OF_MEMORY").status == 0
+    assert "checkpoint" not in chain.ctx.inputs
+
+
+def test_handle_killed(chain: Any) -> None:
+    assert failed(chain, "ERROR_NO_OUTPUT").status == 0
+    assert chain.ctx.inputs.parameters["batch_size"] == 2
+    assert failed(chain, "ERROR_NO_OUTPUT").status == 312
+
+
+def test_what_a_restart_submits_is_valid(chain: Any) -> None:
+    failed(chain, "ERROR_OUT_OF_MEMORY")
+    chain.run_process()
+    process_class, inputs = chain.submitted[-1]
+    assert process_class is FineTuneCalculation
+    assert inputs["parameters"]["batch_size"] == 2
+    assert not {"max_restarts", "nan_learning_rate_factor"} & set(inputs["parameters"].get_dict())
+
+
+# -- committee ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def committee(codes: dict[str, Any]) -> Any:
+    dataset = dataset_of([0, 1]).store()
+    process = process_of(
+        FineTuneCommitteeWorkChain.get_builder_from_protocol(codes, dataset, overrides=OVERRIDES, seed=3)
+    )
+    process.setup()
+    return process
+
+
+def trained() -> orm.ProcessNode:
+    model = MaceModelData.starter().clone()
+    return finished(FineTuneWorkChain, {"model": model, "results": orm.Dict({"epochs": 2}), "history": orm.List([])})
+
+
+def finish(committee: Any, nodes: dict[str, orm.ProcessNode]) -> Any:
+    finished_nodes = {key: node.pk for key, node in nodes.items()}
+    committee.ctx.window = {"queue": [], "running": {}, "finished": finished_nodes, "size": 2}
+    return committee.inspect_members()
+
+
+def test_members_differ_by_seed_only(committee: Any) -> None:
+    assert committee.ctx.window["queue"] == ["seed_0", "seed_1", "seed_2", "seed_3"]
+    for key in ("seed_0", "seed_1"):
+        committee.submit_member(key)
+    (_, first), (_, second) = committee.submitted
+    assert first["fine_tune"]["seed"].value != second["fine_tune"]["seed"].value
+    assert first["metadata"]["call_link_label"] == "seed_0"
+    parameters = [inputs["fine_tune"]["parameters"].get_dict() for inputs in (first, second)]
+    assert [content.pop("name") for content in parameters] == ["model_0", "model_1"]
+    assert parameters[0] == parameters[1]
+
+
+def test_a_committee_can_lose_a_member(committee: Any) -> None:
+    nodes = {f"seed_{index}": trained() for index in (0, 1, 3)}
+    nodes["seed_2"] = finished(FineTuneWorkChain, {}, exit_status=310, message="no number")
+    assert finish(committee, nodes) is None
+    assert sorted(committee.outputs["models"]) == ["model_0", "model_1", "model_3"]
+
+
+def test_too_few_members(committee: Any) -> None:
+    nodes = {f"seed_{index}": finished(FineTuneWorkChain, {}, exit_status=310, message="no number") for index in (0, 1)}
+    nodes |= {"seed_2": trained(), "seed_3": trained()}
+    code = finish(committee, nodes)
+    assert (code.status, code.message) == (301, "Only 2 of 4 members were trained; see the report of seed_0, seed_1.")
+    assert sorted(committee.outputs["models"]) == ["model_2", "model_3"]

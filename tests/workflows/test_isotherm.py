@@ -1,0 +1,260 @@
+"""The isotherm: chunks until a point is good enough, and numbers that can be worked out by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from aiida import orm
+from ase import units
+
+from aiida_mofmace.calculations.mace_md import MaceMdCalculation
+from aiida_mofmace.calculations.md_gcmc import MdGcmcCalculation
+from aiida_mofmace.workflows.adsorption import assemble_heat, is_converged
+from aiida_mofmace.workflows.isotherm import MDGCMCIsothermWorkChain
+
+from .steps import finished, mil_120, process_of
+
+ISOTHERM = {
+    "pressures": [1e4, 1e5],
+    "chunk_steps": 100,
+    "min_steps": 200,
+    "max_steps": 300,
+    "error_target": 0.1,
+    "min_effective_samples": 5,
+    "min_exchanges": 4,
+}
+MASS = 494.1  # amu, of the framework's atoms in the cell
+
+
+@pytest.fixture
+def chain(codes: dict[str, Any]) -> Any:
+    builder = MDGCMCIsothermWorkChain.get_builder_from_protocol(
+        codes, mil_120(), overrides={"isotherm": ISOTHERM}, seed=2
+    )
+    process = process_of(builder)
+    process.setup()
+    return process
+
+
+def figures(steps: int, loading: float = 2.0, error: float | None = 0.01, **values: Any) -> dict[str, Any]:
+    counts = {"attempted": 10, "accepted": 2}
+    return {
+        "steps_done": steps,
+        "mean_loading": loading,
+        "loading_error": error,
+        "effective_samples": 8.0,
+        "statistical_inefficiency": 3.0,
+        "acceptance": {"insertion": counts, "deletion": counts},
+        "isosteric_heat": 0.5,
+        "isosteric_heat_error": 0.1,
+        "model_holes": 0,
+        **values,
+    }
+
+
+def chunk(exit_status: int = 0, checkpoint: bool = True, **values: Any) -> orm.ProcessNode:
+    series = orm.ArrayData()
+    series.set_array("loading", np.arange(3))
+    outputs: dict[str, Any] = {"results": orm.Dict(figures(**values)), "timeseries": series}
+    if checkpoint:
+        outputs["checkpoint"] = orm.SinglefileData.from_string("state", "checkpoint.npz")
+    return finished(MdGcmcCalculation, outputs, exit_status, "stopped" if exit_status else "")
+
+
+def md(energy: float, error: float | None = 0.01, exit_status: int = 0, **values: Any) -> orm.ProcessNode:
+    results = orm.Dict({"mean_energy": energy, "mean_energy_error": error, **values})
+    return finished(MaceMdCalculation, {"results": results}, exit_status, "it broke" if exit_status else "")
+
+
+def test_points_first_then_the_runs_for_the_heat(chain: Any) -> None:
+    assert chain.ctx.window["queue"] == [
+        "pressure_00_chunk_00",
+        "pressure_01_chunk_00",
+        "heat_loaded",
+        "heat_framework",
+        "heat_gas",
+    ]
+    chain.ctx.window["size"] = 9
+    chain.run_chunks()
+    for process_class, inputs in chain.submitted:
+        assert process_class.spec().inputs.validate(inputs) is None
+    submitted = {inputs["metadata"]["call_link_label"]: inputs for _, inputs in chain.submitted}
+    parameters = submitted["pressure_01_chunk_00"]["parameters"].get_dict()
+    assert (parameters["pressure"], parameters["steps"], parameters["temperature"]) == (1e5, 100, 303.0)
+    assert (parameters["minimum_distance"], parameters["explosion_distance"]) == (1.8, 0.6)
+    assert "structure" not in submitted["heat_gas"]
+    assert submitted["heat_gas"]["parameters"]["gas_phase_box"] == 15.0
+    assert [submitted[key]["parameters"]["loading"] for key in ("heat_loaded", "heat_framework")] == [1, 0]
+
+
+def test_peng_robinson_fugacity(codes: dict[str, Any]) -> None:
+    section = {**ISOTHERM, "pressures": [1e4, 2e6], "equation_of_state": "peng_robinson"}
+    process = process_of(
+        MDGCMCIsothermWorkChain.get_builder_from_protocol(codes, mil_120(), overrides={"isotherm": section})
+    )
+    process.setup()
+    fugacities = []
+    for key in ("pressure_00_chunk_00", "pressure_01_chunk_00"):
+        process.submit_run(key)
+        fugacities.append(process.submitted[-1][1]["parameters"]["fugacity"])
+    assert fugacities[0] == pytest.approx(1e4, rel=1e-3)
+    assert fugacities[1] == pytest.approx(0.90 * 2e6, rel=0.02)
+
+
+def test_chunks_go_on_until_the_error_is_small(chain: Any) -> None:
+    chain.close_window()
+    first = chunk(steps=100)
+    chain.on_run_finished("pressure_00_chunk_00", first)
+    assert chain.ctx.window["queue"] == ["pressure_00_chunk_01"], "fewer than min_steps"
+    chain.submit_run("pressure_00_chunk_01")
+    inputs = chain.submitted[-1][1]
+    assert inputs["parameters"]["steps"] == 200
+    assert inputs["checkpoint"].uuid == first.outputs.checkpoint.uuid
+    chain.close_window()
+    chain.on_run_finished("pressure_00_chunk_01", chunk(steps=200))
+    assert chain.ctx.window["queue"] == []
+    assert chain.ctx.points["pressure_00"]["chunks"] == 2
+
+
+def test_chunks_end_at_the_limit(chain: Any) -> None:
+    chain.close_window()
+    for number, steps in enumerate((100, 200, 300)):
+        chain.on_run_finished(f"pressure_00_chunk_{number:02d}", chunk(steps=steps, error=1.0))
+    assert chain.ctx.window["queue"] == ["pressure_00_chunk_01", "pressure_00_chunk_02"]
+
+
+def test_a_chunk_that_was_stopped_goes_on(chain: Any) -> None:
+    """To the same last step; one that does not get on is given up."""
+    chain.close_window()
+    chain.on_run_finished("pressure_00_chunk_00", chunk(exit_status=400, steps=60))
+    chain.submit_run("pressure_00_chunk_01")
+    assert chain.submitted[-1][1]["parameters"]["steps"] == 100
+    chain.close_window()
+    chain.on_run_finished("pressure_00_chunk_01", chunk(exit_status=400, steps=60))
+    assert chain.ctx.window["queue"] == []
+    assert chain.ctx.points["pressure_00"]["reason"] == "the run could not go on"
+
+
+@pytest.mark.parametrize(
+    ("changes", "converged"),
+    [
+        ({}, True),
+        ({"error": 0.1}, False),  # 0.1 molecules of 494 amu cells are 0.2 mol/kg
+        ({"error": None}, False),
+        ({"effective_samples": 4.0}, False),
+        ({"acceptance": {"insertion": {"accepted": 1}, "deletion": {"accepted": 2}}}, False),
+        ({"steps": 100}, False),
+    ],
+)
+def test_what_counts_as_converged(changes: dict[str, Any], converged: bool) -> None:
+    assert is_converged(figures(**{"steps": 200, **changes}), MASS, ISOTHERM) is converged
+
+
+def test_heat_runs_that_were_stopped_go_on(chain: Any) -> None:
+    chain.close_window()
+    checkpoint = orm.SinglefileData.from_string("state", "checkpoint.npz")
+    stopped = finished(MaceMdCalculation, {"results": orm.Dict({}), "checkpoint": checkpoint}, 400, "stopped")
+    chain.on_run_finished("heat_loaded", stopped)
+    assert chain.ctx.window["queue"] == ["heat_loaded_part_01"]
+    chain.submit_run("heat_loaded_part_01")
+    inputs = chain.submitted[-1][1]
+    assert inputs["checkpoint"].uuid == checkpoint.uuid
+    assert inputs["parameters"]["loading"] == 1
+
+
+def test_heat_by_hand(aiida_profile: Any) -> None:
+    """Equation 2: (-104 + 100)/2 + 1.5 - kT at 300 K, errors in quadrature, in kJ/mol."""
+    results = [
+        orm.Dict({"mean_energy": e, "mean_energy_error": d}) for e, d in ((-104, 0.06), (-100, 0.08), (-1.5, 0.12))
+    ]
+    settings = orm.Dict({"temperature": 300.0, "n_molecules": 2})
+    heat = assemble_heat(settings, *results)
+    unit = units.mol / units.kJ
+    assert heat["value_kJ_per_mol"] == pytest.approx((-2.0 + 1.5 - units.kB * 300.0) * unit)
+    assert heat["error_kJ_per_mol"] == pytest.approx(0.13 * unit)
+    unknown = assemble_heat(
+        settings, results[0], results[1], orm.Dict({"mean_energy": -1.5, "mean_energy_error": None})
+    )
+    assert unknown["error_kJ_per_mol"] is None
+
+
+def run_heat(chain: Any, **nodes: orm.ProcessNode) -> None:
+    runs = {"heat_loaded": md(-11.0), "heat_framework": md(-10.0), "heat_gas": md(-0.5), **nodes}
+    for key, node in runs.items():
+        chain.on_run_finished(key, node)
+    chain.inspect_heat()
+
+
+def run_points(chain: Any, *values: dict[str, Any]) -> Any:
+    for index, given in enumerate(values):
+        chain.submit_run(f"pressure_{index:02d}_chunk_00")
+        chain.on_run_finished(f"pressure_{index:02d}_chunk_00", chunk(**{"steps": 300, **given}))
+    return chain.inspect_points()
+
+
+def test_a_good_isotherm(chain: Any) -> None:
+    run_heat(chain)
+    assert run_points(chain, {"loading": 1.0}, {"loading": 2.0}) is None
+    isotherm = chain.outputs["isotherm"].get_dict()
+    assert isotherm["framework_mass_amu"] == pytest.approx(MASS, abs=0.01)
+    assert isotherm["cell_volume_A3"] == pytest.approx(527.9, abs=0.1)
+    low, high = isotherm["points"]
+    assert (low["pressure_Pa"], high["pressure_Pa"], high["fugacity_Pa"]) == (1e4, 1e5, 1e5)
+    assert high["loading_mol_per_kg"] == pytest.approx(2.0 / MASS * 1000, rel=1e-4)
+    assert high["loading_mol_per_kg_error"] == pytest.approx(0.01 / MASS * 1000, rel=1e-4)
+    assert low["isosteric_heat_kJ_per_mol"] == pytest.approx(0.5 * units.mol / units.kJ)
+    assert low["converged"]
+    assert sorted(chain.outputs["timeseries"]) == ["pressure_00", "pressure_01"]
+    assert chain.outputs["heat_of_adsorption"]["energy_gas_eV"] == -0.5
+
+
+def test_points_above_the_error_are_marked(chain: Any) -> None:
+    run_heat(chain)
+    code = run_points(chain, {}, {"error": 1.0})
+    assert (code.status, code.message) == (701, "Not converged: 100000 Pa; raise isotherm.max_steps.")
+    assert [point["converged"] for point in chain.outputs["isotherm"]["points"]] == [True, False]
+
+
+def test_a_point_that_blew_up_is_not_converged(chain: Any) -> None:
+    run_heat(chain)
+    code = run_points(chain, {}, {"explosion": {"message": "too hot"}, "checkpoint": False})
+    assert code.status == 701
+    assert chain.outputs["isotherm"]["points"][1]["reason"] == "too hot"
+
+
+def test_missing_points(chain: Any) -> None:
+    run_heat(chain)
+    chain.on_run_finished("pressure_01_chunk_00", finished(MdGcmcCalculation, {}, 306, "it blew up"))
+    code = run_points(chain, {})
+    assert code.status == 702
+    assert "100000 Pa: " in code.message
+    assert "it blew up" in code.message
+    assert chain.outputs["isotherm"]["failed"][0]["pressure_Pa"] == 1e5
+    assert len(chain.outputs["isotherm"]["points"]) == 1
+
+
+def test_no_point_at_all(chain: Any) -> None:
+    run_heat(chain)
+    for key in ("pressure_00_chunk_00", "pressure_01_chunk_00"):
+        chain.on_run_finished(key, finished(MdGcmcCalculation, {}, 306, "it blew up"))
+    assert chain.inspect_points().status == 301
+    assert "heat_of_adsorption" in chain.outputs
+
+
+def test_an_isotherm_without_heat(chain: Any) -> None:
+    run_heat(chain, heat_gas=md(0.0, exit_status=306))
+    code = run_points(chain, {}, {})
+    assert code.status == 302
+    assert "heat_gas" in code.message
+    assert "heat_of_adsorption" not in chain.outputs
+    assert len(chain.outputs["isotherm"]["points"]) == 2
+
+
+def test_pressures_as_an_input_of_their_own(codes: dict[str, Any]) -> None:
+    builder = MDGCMCIsothermWorkChain.get_builder_from_protocol(codes, mil_120())
+    builder.pressures = orm.List([5.0, 6.0, 7.0])
+    process = process_of(builder)
+    process.setup()
+    assert [point["pressure"] for point in process.ctx.points.values()] == [5.0, 6.0, 7.0]
