@@ -98,7 +98,7 @@ class Axis:
 
     def _log_ticks(self) -> list[float]:
         decades = math.log10(self.high / self.low)
-        factors = (1.0, 2.0, 5.0) if decades < 2.2 else (1.0,)
+        factors = (1.0, 2.0, 5.0) if decades < 2.8 else (1.0,)
         powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
         values = [factor * 10.0**power for power in powers for factor in factors]
         return [value for value in values if self.low * 0.999 <= value <= self.high * 1.001]
