@@ -1,0 +1,158 @@
+"""The main job on real CP2K and real MACE with a tiny budget, its report, and its archive in another profile."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from aiida import orm
+from aiida.engine import run_get_node
+from aiida.manage import get_manager
+from aiida.tools.archive import create_archive
+from aiida_mofmace.cli import mofmace
+from aiida_mofmace.data.dataset import LabelledDatasetData
+from aiida_mofmace.data.label import DftLabelData
+from aiida_mofmace.report.html import write_report
+from aiida_mofmace.report.summary import summary
+from aiida_mofmace.workflows.main import MofMaceWorkChain
+from ase import units
+from click.testing import CliRunner
+
+SHORT = {"steps": 60, "equilibration_steps": 20, "stride": 2}
+TINY: dict[str, Any] = {
+    "sampling": {"temperatures": [300.0], "loadings": [0, 1], **SHORT},
+    "initial_set": {"n_empty": 5, "n_per_loading": 5},
+    "selection": {"soap": {"n_max": 4, "l_max": 2}, "pca_components": 5, "coverage_cells": 4},
+    "fine_tune": {"n_replay": 12, "max_epochs": 3, "valid_fraction": 0.2, "test_fraction": 0.2},
+    "active_learning": {
+        "committee_size": 2,
+        "max_rounds": 1,
+        "window": [1.0e-4, 10.0],
+        "n_select": 3,
+        "loadings": [1],
+        "pressures": [1.0e6],
+        **SHORT,
+    },
+    "validation": {"loadings": [0, 1], "n_frames": 2, **SHORT},
+    "isotherm": {"pressures": [1.0e5, 1.0e6], "chunk_steps": 100, "min_steps": 200, "max_steps": 200, "stride": 10},
+    "heat_of_adsorption": SHORT,
+}
+
+
+def run_main(worker_code: orm.Code, cp2k_code: orm.Code, structure: orm.StructureData) -> orm.WorkChainNode:
+    builder = MofMaceWorkChain.get_builder_from_protocol(
+        {"worker": worker_code, "cp2k": cp2k_code}, structure, "CO2", protocol="fast", overrides=TINY, seed=3
+    )
+    manager = get_manager()
+    manager.set_runner(manager.create_runner(communicator=None))
+    node = run_get_node(builder)[1]
+    # A few hundred steps give no converged isotherm: the warning that says so is the right end.
+    assert node.exit_status in (0, 701), f"{node.exit_status}: {node.exit_message}\n{journal(node)}"
+    return node
+
+
+def journal(node: orm.WorkChainNode) -> str:
+    from aiida.cmdline.utils.common import get_workchain_report
+
+    return get_workchain_report(node, "REPORT")
+
+
+def check_dataset(node: orm.WorkChainNode) -> None:
+    dataset = node.outputs.dataset
+    assert isinstance(dataset, LabelledDatasetData)
+    assert dataset.base.attributes.get("rounds") == [10, 3]
+    assert dataset.level_of_theory["name"] == "GFN1-xTB"
+    for atoms in dataset.get_atoms():
+        label = orm.load_node(atoms.info["label_uuid"])
+        assert label.structure.uuid == atoms.info["structure_uuid"]
+        assert label.energy == pytest.approx(atoms.info["REF_energy"], abs=1e-6)
+        assert np.allclose(atoms.arrays["REF_forces"], label.forces, atol=1e-6)
+        assert np.allclose(atoms.positions, label.structure.get_ase().positions, atol=1e-6)
+
+
+def check_provenance(node: orm.WorkChainNode) -> None:
+    """Every label has a CP2K job and a structure that a selection made from trajectories of known models."""
+    labels = orm.QueryBuilder().append(DftLabelData).all(flat=True)
+    assert len(labels) == 10 + 3 + 4
+    for label in labels:
+        assert label.creator.process_type.endswith("mofmace.cp2k_label")
+        assert label.creator.outputs.retrieved.base.repository.list_object_names()
+        assert label.structure.creator.process_type.endswith(("mofmace.diversity_select", "pick_frames")) or (
+            label.structure.creator.process_label in ("pick_frames", "random_frames", "draw_frames")
+        ), label.structure.creator.process_label
+
+
+def check_models(node: orm.WorkChainNode) -> None:
+    models = dict(node.outputs.models)
+    assert len(models) == 2
+    assert len({model.sha256 for model in models.values()}) == 2
+    for model in models.values():
+        assert {"H", "C", "O"} <= set(model.elements)
+        assert "pt_head" in model.heads
+
+
+def check_validation(node: orm.WorkChainNode) -> None:
+    errors = node.outputs.validation.errors.get_dict()
+    before, after = errors["before"], errors["after"]
+    assert 0 < after["force_mae_mev_per_ang"] < 1.2 * before["force_mae_mev_per_ang"]
+
+
+def check_isotherm(node: orm.WorkChainNode) -> None:
+    isotherm = node.outputs.isotherm.get_dict()
+    assert [point["pressure_Pa"] for point in isotherm["points"]] == [1.0e5, 1.0e6]
+    water = 18.015
+    assert isotherm["framework_mass_amu"] == pytest.approx(water, abs=0.01)
+    for point in isotherm["points"]:
+        assert point["steps"] == 200
+        assert point["loading_mol_per_kg"] == pytest.approx(1000 * point["loading_per_cell"] / water, rel=1e-3)
+    heat = node.outputs.heat_of_adsorption.get_dict()
+    difference = heat["energy_loaded_eV"] - heat["energy_framework_eV"] - heat["energy_gas_eV"]
+    expected = (difference - units.kB * heat["temperature_K"]) / (units.kJ / units.mol)
+    assert heat["value_kJ_per_mol"] == pytest.approx(expected, abs=1e-6)
+
+
+def check_archive(tmp_path: Path) -> None:
+    """The archive of the run gives the same labels in a profile that has never seen it."""
+    here = tmp_path / "here.extxyz"
+    result = CliRunner().invoke(mofmace, ["labels", "export", "--out", str(here)])
+    assert result.exit_code == 0, result.output
+    create_archive(None, filename=tmp_path / "run.aiida", overwrite=True)
+    environment = os.environ | {"AIIDA_PATH": str(tmp_path / "elsewhere")}
+    there = tmp_path / "there.extxyz"
+    command = Path(sys.executable).parent
+    for arguments in (
+        [command / "mofmace", "setup"],
+        [command / "verdi", "-p", "mofmace", "archive", "import", tmp_path / "run.aiida"],
+        [command / "mofmace", "-p", "mofmace", "labels", "export", "--out", there],
+    ):
+        done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert here.read_bytes() == there.read_bytes()
+    assert here.read_text(encoding="utf-8").count("label_uuid") == 17
+
+
+def check_report(node: orm.WorkChainNode, tmp_path: Path) -> None:
+    text = summary(node)
+    assert "17" in text
+    assert str(node.pk) in text
+    write_report(node, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.count("<svg") >= 6
+
+
+@pytest.mark.cp2k
+@pytest.mark.usefixtures("aiida_profile_clean")
+def test_main_job(worker_code: orm.Code, cp2k_code: orm.Code, water: orm.StructureData, tmp_path: Path) -> None:
+    node = run_main(worker_code, cp2k_code, water)
+    check_dataset(node)
+    check_provenance(node)
+    check_models(node)
+    check_validation(node)
+    check_isotherm(node)
+    check_report(node, tmp_path)
+    check_archive(tmp_path)
