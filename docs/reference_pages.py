@@ -51,7 +51,11 @@ def _points(group: str) -> list[Any]:
 
 def _cell(text: object) -> str:
     """Put a text into one cell of a table."""
-    return " ".join(str(text or "").split()).replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+    words = " ".join(str(text or "").split()).replace("|", "\\|")
+    parts = words.split("`")
+    return "`".join(
+        part if index % 2 else part.replace("<", "&lt;").replace("*", "\\*") for index, part in enumerate(parts)
+    )
 
 
 def _table(header: tuple[str, ...], rows: list[tuple[object, ...]]) -> str:
@@ -77,11 +81,11 @@ def _processes(title: str, group: str) -> str:
             f"## {process.__name__}\n",
             f"Entry point `{point.name}`\n",
             _prose(process.__doc__) + "\n",
-            f"### Inputs of {process.__name__}\n",
+            "```{rubric} Inputs\n```\n",
             _table(("name", "type", "", "meaning"), list(_ports(process.spec().inputs))),
-            f"### Outputs of {process.__name__}\n",
+            "```{rubric} Outputs\n```\n",
             _table(("name", "type", "", "meaning"), list(_ports(process.spec().outputs))),
-            f"### Exit codes of {process.__name__}\n",
+            "```{rubric} Exit codes\n```\n",
             _table(("status", "name", "message"), _exit_codes(process)),
         ]
     return "\n".join(parts)

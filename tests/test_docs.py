@@ -53,7 +53,7 @@ def test_reference_names_every_process_with_its_exit_codes(site: Path) -> None:
         assert processes
         for point in processes:
             process = point.load()
-            assert f"Inputs of {process.__name__}" in page
+            assert f"<h2>{process.__name__}<" in page
             for label in process.spec().exit_codes:
                 if label.startswith(("WARNING", "ERROR_SCF", "ERROR_TOO_FEW", "ERROR_STOPPED")):
                     assert label in page
