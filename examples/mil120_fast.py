@@ -18,7 +18,7 @@ from aiida_mofmace.report.summary import print_summary
 from aiida_mofmace.workflows.inputs import structure_from_cif
 from aiida_mofmace.workflows.main import MofMaceWorkChain
 
-CIF = Path(__file__).parent / "MIL-120_primitive_40atoms.cif"
+CIF = Path(sys.argv[0]).resolve().parent / "MIL-120_primitive_40atoms.cif"  # `verdi run` gives __file__ without folder
 
 codes = {"worker": orm.load_code("worker@localhost")}
 overrides = {}
