@@ -4,6 +4,8 @@ PYTEST ?= .venv/bin/python -m pytest -n 2 --dist loadfile
 
 # The project keeps its AiiDA configuration to itself unless the user names another place.
 export AIIDA_PATH ?= $(CURDIR)/.aiida
+# AiiDA starts its daemon as `verdi`.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: demo test test-all install setup docs lint clean
 
