@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from aiida import orm
+from aiida.common.links import LinkType
 from aiida.engine import ExitCode
 
 from aiida_mofmace.data.label import DftLabelData
@@ -35,9 +37,14 @@ class Cp2kLabelParser(CarefulParser):
         parsed = parse_cp2k_output(content)
         arrays = ("forces", "stress", "force_symbols")
         self.out("output_parameters", orm.Dict({k: _storable(v) for k, v in parsed.items() if k not in arrays}))
-        problem = self._problem_of_run(parsed) or self._problem_of_numbers(parsed)
+        problem = self._problem_of_run(parsed)
+        if problem is not None:
+            return problem
+        inputs = self.node.base.links.get_incoming(link_type=LinkType.INPUT_CALC).nested()
+        symbols = _symbols(inputs["structure"])
+        problem = self._problem_of_numbers(parsed, inputs["parameters"].get_dict(), symbols)
         if problem is None:
-            self.out("label", self._label(parsed))
+            self.out("label", _label(parsed, inputs, symbols))
         return problem
 
     def _killed(self) -> ExitCode | None:
@@ -62,15 +69,16 @@ class Cp2kLabelParser(CarefulParser):
             return self._killed() or self.failure("ERROR_OUTPUT_INCOMPLETE")
         return None
 
-    def _problem_of_numbers(self, parsed: dict[str, Any]) -> ExitCode | None:
+    def _problem_of_numbers(
+        self, parsed: dict[str, Any], parameters: dict[str, Any], symbols: list[str]
+    ) -> ExitCode | None:
         """Return what is wrong with energy, forces or stress of a run that reached its end."""
         wanted = ["energy", "forces"]
-        if "STRESS_TENSOR" in self.node.inputs.parameters.get_dict()["FORCE_EVAL"]:
+        if "STRESS_TENSOR" in parameters["FORCE_EVAL"]:
             wanted.append("stress")
         for what in wanted:
             if parsed[what] is None:
                 return self.failure("ERROR_FORCES_MISSING", what=what)
-        symbols = _symbols(self.node.inputs.structure)
         if len(parsed["forces"]) != len(symbols):
             message = f"{len(parsed['forces'])} rows for {len(symbols)} atoms"
             return self.failure("ERROR_WRONG_ATOMS", message=message)
@@ -81,26 +89,28 @@ class Cp2kLabelParser(CarefulParser):
                 return self.failure("ERROR_NOT_A_NUMBER", what=what)
         return None
 
-    def _label(self, parsed: dict[str, Any]) -> DftLabelData:
-        return DftLabelData(
-            energy=parsed["energy"],
-            forces=parsed["forces"],
-            stress=parsed["stress"],
-            symbols=_symbols(self.node.inputs.structure),
-            converged=True,
-            level_of_theory=LevelOfTheory.from_dict(self.node.inputs.level.get_dict()).summary,
-            program_version=f"CP2K {parsed['version']}",
-            warnings=parsed["warnings"],
-            flags=self._flags(),
-        )
 
-    def _flags(self) -> list[str]:
-        """Return how the label was rescued: from a wave function, or with other SCF settings than the level's."""
-        asked = self.node.inputs.level.get_dict()["cp2k_input"]["FORCE_EVAL"]["DFT"].get("SCF", {})
-        used = self.node.inputs.parameters.get_dict()["FORCE_EVAL"]["DFT"].get("SCF", {})
-        other = {key for key in {*asked, *used} if asked.get(key) != used.get(key)}
-        restarted = ["restarted"] if "parent_calc_folder" in self.node.inputs else []
-        return restarted + (["scf_remedy"] if other - {"SCF_GUESS"} else [])
+def _label(parsed: dict[str, Any], inputs: Mapping[str, Any], symbols: list[str]) -> DftLabelData:
+    return DftLabelData(
+        energy=parsed["energy"],
+        forces=parsed["forces"],
+        stress=parsed["stress"],
+        symbols=symbols,
+        converged=True,
+        level_of_theory=LevelOfTheory.from_dict(inputs["level"].get_dict()).summary,
+        program_version=f"CP2K {parsed['version']}",
+        warnings=parsed["warnings"],
+        flags=_flags(inputs),
+    )
+
+
+def _flags(inputs: Mapping[str, Any]) -> list[str]:
+    """Return how the label was rescued: from a wave function, or with other SCF settings than the level's."""
+    asked = inputs["level"].get_dict()["cp2k_input"]["FORCE_EVAL"]["DFT"].get("SCF", {})
+    used = inputs["parameters"].get_dict()["FORCE_EVAL"]["DFT"].get("SCF", {})
+    other = {key for key in {*asked, *used} if asked.get(key) != used.get(key)}
+    restarted = ["restarted"] if "parent_calc_folder" in inputs else []
+    return restarted + (["scf_remedy"] if other - {"SCF_GUESS"} else [])
 
 
 def _symbols(structure: orm.StructureData) -> list[str]:
