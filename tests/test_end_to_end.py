@@ -14,14 +14,15 @@ from aiida import orm
 from aiida.engine import run_get_node
 from aiida.manage import get_manager
 from aiida.tools.archive import create_archive
+from ase import units
+from click.testing import CliRunner
+
 from aiida_mofmace.cli import mofmace
 from aiida_mofmace.data.dataset import LabelledDatasetData
 from aiida_mofmace.data.label import DftLabelData
 from aiida_mofmace.report.html import write_report
 from aiida_mofmace.report.summary import summary
 from aiida_mofmace.workflows.main import MofMaceWorkChain
-from ase import units
-from click.testing import CliRunner
 
 SHORT = {"steps": 60, "equilibration_steps": 20, "stride": 2}
 TINY: dict[str, Any] = {

@@ -133,7 +133,9 @@ def setup(profile: str, cp2k: str | None, python: str) -> None:
     if cp2k and executable is None:
         raise click.ClickException(f"no executable {cp2k!r}")
     if executable is None:
-        click.echo("CP2K     not found: labels will come from tblite (GFN1-xTB); see the README for how to install CP2K")
+        click.echo(
+            "CP2K     not found: labels will come from tblite (GFN1-xTB); see the README for how to install CP2K"
+        )
         return
     code, made = ensure_code("cp2k", "cp2k", executable)
     _say("code", f"{code.full_label} ({code.filepath_executable})", made)

@@ -32,7 +32,7 @@ LOADINGS = (
 
 TEMPERATURES = (300.0, 500.0, 700.0)
 
-EVERY = 100
+EVERY = 50
 """Steps between two snapshots."""
 
 

@@ -39,13 +39,11 @@ MODEL: dict[str, Any] = {
 # The Huber loss keeps the few large forces of close contacts from ruling the fit.
 TRAINING: dict[str, Any] = {
     "loss": "universal",
-    "energy_weight": 1.0,
     "forces_weight": 10.0,
     "stress_weight": 1.0,
     "compute_stress": True,
     "batch_size": 5,
     "valid_batch_size": 16,
-    "lr": 0.01,
     "scheduler": "ExponentialLR",
     "weight_decay": 5e-7,
     "clip_grad": 10.0,
@@ -73,9 +71,13 @@ def arguments_of_mace(name: str, options: argparse.Namespace, energies: dict[int
         "valid_file": "valid.extxyz",
         "E0s": repr(energies),
         "max_num_epochs": options.epochs,
+        "lr": options.learning_rate,
+        "energy_weight": options.energy_weight,
         # The learning rate falls to one fiftieth over the run.
         "lr_scheduler_gamma": round(math.exp(math.log(0.02) / options.epochs), 5),
     }
+    if options.start is not None:
+        settings |= {"foundation_model": options.start.resolve(), "multiheads_finetuning": False}
     switches = {"ema", "amsgrad", "pair_repulsion"}
     flags = [f"--{key}" for key in settings if key in switches]
     # A run that was cut off goes on from its last checkpoint.
@@ -114,6 +116,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--channels", type=int, default=16)
     parser.add_argument("--cutoff", type=float, default=4.5, help="Å")
+    parser.add_argument("--learning-rate", type=float, default=0.01)
+    parser.add_argument("--energy-weight", type=float, default=1.0, help="relative to 10 for the forces")
+    parser.add_argument("--start", type=Path, help="model to go on from")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--validation-share", type=float, default=0.1)
     options = parser.parse_args()

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from aiida_mofmace.cli.setup import find_cp2k
 
 

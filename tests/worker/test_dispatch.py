@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from aiida_mofmace import worker
 from aiida_mofmace.worker.__main__ import main, to_json
 from aiida_mofmace.worker.errors import WorkerError
@@ -99,7 +100,8 @@ def test_the_package_runs_under_another_name_without_the_project(tmp_path: Path)
     shutil.copytree(source, tmp_path / "mofmace_worker", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "input.json").write_text(json.dumps({"parameters": {}, "files": {}}), encoding="utf-8")
     blocker = "import sys; sys.modules['aiida'] = None; sys.modules['aiida_mofmace'] = None"
-    script = f"{blocker}; import runpy; sys.argv = ['mofmace_worker', 'md', 'input.json']; runpy.run_module('mofmace_worker', run_name='__main__')"
+    run = "runpy.run_module('mofmace_worker', run_name='__main__')"
+    script = f"{blocker}; import runpy; sys.argv = ['mofmace_worker', 'md', 'input.json']; {run}"
     result = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     output = json.loads((tmp_path / "output.json").read_text(encoding="utf-8"))
     assert result.returncode == 1

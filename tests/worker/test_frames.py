@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from aiida_mofmace.worker.kernels.frames import Frames
 from ase import Atoms
 from ase.build import molecule
+
+from aiida_mofmace.worker.kernels.frames import Frames
 
 
 def images(count: int = 5) -> list[Atoms]:

@@ -49,7 +49,9 @@ class Frames:
         n_frames = len(self.offsets) - 1
         total = int(self.offsets[-1])
         if self.numbers.shape != (total,) or self.positions.shape != (total, 3):
-            raise ValueError(f"{total} atoms expected, got {self.numbers.shape} numbers, {self.positions.shape} positions")
+            raise ValueError(
+                f"{total} atoms expected, got {self.numbers.shape} numbers, {self.positions.shape} positions"
+            )
         lengths = {name: len(getattr(self, name)) for name in (*_PER_FRAME, "groups")}
         wrong = {name: length for name, length in lengths.items() if length != n_frames}
         if wrong:
