@@ -20,7 +20,7 @@ from aiida_mofmace.report.html import render
 from aiida_mofmace.report.progress import follow
 from aiida_mofmace.report.summary import summary
 
-DOCS = Path(__file__).resolve().parent
+DOCS = Path(sys.argv[0]).resolve().parent  # `verdi run` gives __file__ without folder
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     "--headless",

@@ -6,6 +6,7 @@ failed on the way gives what it had made; ``missing`` says for each other part w
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from datetime import datetime
 from typing import Any
@@ -18,11 +19,14 @@ from numpy.typing import NDArray
 from aiida_mofmace.report.experiments import NO_EXPERIMENT, measured
 from aiida_mofmace.report.header import header as describe
 from aiida_mofmace.report.provenance import array, dict_output, journal_name, load, output, output_of, setting, text
-from aiida_mofmace.report.tree import PHASES, ProcessTree
+from aiida_mofmace.report.tree import PHASES, ProcessRecord, ProcessTree
 
 __all__ = ["collect"]
 
 BAR = 1.0e5
+
+#: Jobs that are one row for all of a round where the phases of a run are listed.
+_JOBS = {"MaceMdCalculation": "md", "MdGcmcCalculation": "md_gcmc", "CommitteeCalculation": "committee"}
 
 
 def collect(process: orm.ProcessNode) -> dict[str, Any]:
@@ -60,28 +64,45 @@ def _stop_reason(tree: ProcessTree) -> str | None:
 
 
 def _phases(tree: ProcessTree) -> list[dict[str, Any]]:
-    """List what the run called, and the phases these called, in order of time."""
+    """List what the run called, and below it what these called, in order of time; like jobs of a round are one row."""
     rows: list[dict[str, Any]] = []
-    for record in sorted(tree.records.values(), key=lambda record: (record.ctime, record.pk)):
-        nested_phase = record.depth == 2 and record.label in PHASES
-        if record.is_function or (record.depth != 1 and not nested_phase):
+    records = sorted(tree.records.values(), key=lambda record: (record.ctime, record.pk))
+    for record in records:
+        if record.depth != 1 or record.is_function:
             continue
-        rows.append(
-            {
-                "pk": record.pk,
-                "name": record.name,
-                "process": record.label,
-                "parent": record.parent if record.depth == 2 else None,
-                "depth": record.depth,
-                "start_seconds": _seconds(tree.root.ctime, record.ctime),
-                "wall_seconds": _seconds(record.ctime, record.mtime),
-                "state": record.state,
-                "exit_status": record.exit_status,
-                "is_well": record.is_well,
-            }
-        )
-    top = [row for row in rows if row["depth"] == 1]
-    return [row for parent in top for row in (parent, *(r for r in rows if r["parent"] == parent["pk"]))]
+        groups: dict[str, list[ProcessRecord]] = {}
+        for child in records:
+            if child.parent == record.pk and not child.is_function:
+                groups.setdefault(_group(child), []).append(child)
+        rows.append(_phase(tree, record.name, [record]))
+        rows += [_phase(tree, name, members) for name, members in groups.items() if name]
+    return rows
+
+
+def _group(record: ProcessRecord) -> str:
+    """Return the name of the row of a process in the second rank; empty for one that is not shown."""
+    if record.label in PHASES:
+        return record.name
+    noun = _JOBS.get(record.label, "")
+    round_ = re.match(r"round_\d+", record.name)
+    return f"{round_.group()}_{noun}" if noun and round_ else noun
+
+
+def _phase(tree: ProcessTree, name: str, members: list[ProcessRecord]) -> dict[str, Any]:
+    start, end = min(member.ctime for member in members), max(member.mtime for member in members)
+    bad = [member for member in members if not member.is_well]
+    shown = bad[0] if bad else members[0]
+    return {
+        "pk": shown.pk,
+        "name": name if len(members) == 1 else f"{name} ({len(members)})",
+        "process": shown.label,
+        "depth": shown.depth,
+        "start_seconds": _seconds(tree.root.ctime, start),
+        "wall_seconds": _seconds(start, end),
+        "state": shown.state,
+        "exit_status": shown.exit_status,
+        "is_well": shown.is_well,
+    }
 
 
 def _seconds(start: datetime, end: datetime) -> float:

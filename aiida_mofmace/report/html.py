@@ -106,7 +106,8 @@ def _parity_figures(parity: dict[str, dict[str, Any]]) -> dict[str, dict[str, st
         int(loading): float(first["reference_energies"][first["loadings"] == loading].mean())
         for loading in np.unique(first["loadings"])
     }
-    energies = limits(np.concatenate([_centred(stage, centres) for stage in stages]), 0.25)
+    shown = [_centred(stage, centres, "reference_energies") for stage in stages]
+    energies = limits(np.concatenate([*shown, _centred(stages[-1], centres, "energies")]), 0.1)
     return {
         name: {
             "force": figures.force_parity(stage, forces),
@@ -116,9 +117,9 @@ def _parity_figures(parity: dict[str, dict[str, Any]]) -> dict[str, dict[str, st
     }
 
 
-def _centred(stage: dict[str, Any], centres: dict[int, float]) -> Any:
+def _centred(stage: dict[str, Any], centres: dict[int, float], key: str) -> Any:
     shifts = np.array([centres[int(loading)] for loading in stage["loadings"]])
-    return 1000.0 * (stage["reference_energies"] - shifts)
+    return 1000.0 * (stage[key] - shifts)
 
 
 def _highlights(data: dict[str, Any]) -> list[dict[str, str]]:

@@ -49,8 +49,8 @@ def find_labels(level: str | None = None, process: orm.ProcessNode | None = None
     structures = _structures()
     wanted = None if process is None else _made_by(process)
     records = [
-        LabelRecord(pk, uuid, structures.get(pk), *values)
-        for pk, uuid, *values in builder.iterall()
+        LabelRecord(pk, uuid, structures.get(pk), formula, energy, max_force, bool(converged), theory)
+        for pk, uuid, formula, energy, max_force, converged, theory in builder.iterall()
         if wanted is None or pk in wanted
     ]
     chosen = [r for r in records if level is None or r.level["name"] == level or r.level["hash"].startswith(level)]
@@ -94,7 +94,8 @@ def label_atoms(record: LabelRecord) -> Atoms:
         "converged": record.converged,
     }
     if label.stress is not None:
-        atoms.info["REF_stress"] = label.stress
+        # Nine numbers, which every reader of extended XYZ knows; a matrix would be written as JSON.
+        atoms.info["REF_stress"] = label.stress.reshape(9)
     atoms.set_array("REF_forces", label.forces)
     return cast(Atoms, atoms)
 

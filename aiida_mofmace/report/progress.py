@@ -29,6 +29,8 @@ _COUNTED = {
     "MdGcmcCalculation": "MD-GCMC chunks",
 }
 
+# What aiida-core's restart layer says of every process that needed no restart.
+_CHATTER = re.compile(r"launching \S+ iteration #1$|work chain completed after|remote folders will not be cleaned")
 _PREFIX = re.compile(r"^\[\d+\|[^|\]]+\|[^\]]+\]:\s*")
 # Workers write at once and a database may hand out identifiers before it commits: look back this far.
 _LOOK_BACK = 200
@@ -44,10 +46,10 @@ def duration(seconds: float) -> str:
 
 
 def tally(tree: ProcessTree) -> str:
-    """Say in one line how far the phases are that have not ended, e.g. ``labels 34/60 done, 2 running``.
+    """Say in one line how far the work is that is going on, e.g. ``labels 34/60 done, 2 running``.
 
     :param tree: the run
-    :return: the line, empty if nothing countable has started
+    :return: the line, empty if nothing countable is running
     """
     counts: dict[str, tuple[int, int, int]] = {}
     totals: dict[str, int] = {}
@@ -66,7 +68,8 @@ def tally(tree: ProcessTree) -> str:
         )
     if "labels" in counts:
         totals["labels"] = sum(_n_structures(r.pk) for r in tree.labelled("LabelWorkChain") if not r.is_terminated)
-    return " · ".join(_count(noun, numbers, totals.get(noun, 0)) for noun, numbers in counts.items())
+    lines = [_count(noun, numbers, totals.get(noun, 0)) for noun, numbers in counts.items() if numbers[-1]]
+    return " · ".join(lines)
 
 
 def _count(noun: str, numbers: tuple[int, int, int], total: int) -> str:
@@ -111,7 +114,7 @@ class _Follower:
         # Messages first: whoever wrote one before this query is found by the refresh after it.
         rows = self._new_logs()
         self.tree.refresh()
-        messages = [row for row in rows if row[1] in self.tree.records]
+        messages = [row for row in rows if row[1] in self.tree.records and not _CHATTER.search(row[4])]
         for pk, node, when, level, text in messages:
             self._seen.add(pk)
             self.print(self._message(self.tree.records[node], level, text), when)

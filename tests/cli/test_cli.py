@@ -19,6 +19,7 @@ from aiida_mofmace.cli.look import shell_status, tree_lines
 from aiida_mofmace.data.label import DftLabelData
 from aiida_mofmace.protocols import load_protocol, protocol_names
 from aiida_mofmace.report.tree import ProcessTree
+from aiida_mofmace.starter import STARTER_MODEL
 
 from ..report.fake_run import CIF, LEVEL, fake_run
 
@@ -86,11 +87,7 @@ def test_model_inspect_never_runs_code_of_the_file(tmp_path: Path) -> None:
 
 
 def test_model_inspect_of_the_starter_model() -> None:
-    from aiida_mofmace.data.model import _STARTER
-
-    if not _STARTER.is_file():
-        pytest.skip("the starter model is not in this working tree")
-    text = invoke("model", "inspect", _STARTER)
+    text = invoke("model", "inspect", STARTER_MODEL)
     assert {"H", "C", "O", "Al"} <= set(text.splitlines()[1].split()[1:])
     assert "atomic energies (eV)" in text
 
