@@ -77,7 +77,9 @@ def _picture(browser: str, page: str, name: str, size: tuple[int, int], dark: bo
         theme = f"--blink-settings=preferredColorScheme={0 if dark else 1}"
         target = [f"--user-data-dir={folder}/browser", f"--screenshot={shot}", f"--window-size={size[0]},{size[1]}"]
         subprocess.run([browser, *FLAGS, theme, *target, source.as_uri()], check=True, capture_output=True)
-        Image.open(shot).convert("RGB").quantize(128).save(DOCS / "images" / name, optimize=True)
+        Image.open(shot).convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE).save(
+            DOCS / "images" / name, optimize=True
+        )
 
 
 if __name__ == "__main__":

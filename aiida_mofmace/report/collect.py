@@ -24,6 +24,7 @@ from aiida_mofmace.report.tree import PHASES, ProcessRecord, ProcessTree
 __all__ = ["collect"]
 
 BAR = 1.0e5
+_FEWEST_SAMPLES = 2
 
 #: Jobs that are one row for all of a round where the phases of a run are listed.
 _JOBS = {"MaceMdCalculation": "md", "MdGcmcCalculation": "md_gcmc", "CommitteeCalculation": "committee"}
@@ -50,7 +51,7 @@ def collect(process: orm.ProcessNode) -> dict[str, Any]:
         "parity": _parity(tree),
         "selections": _selections(tree),
         "deviations": _deviations(tree),
-        "isotherm": dict_output(tree, "isotherm", "MDGCMCIsothermWorkChain"),
+        "isotherm": _isotherm(tree),
         "timeseries": _timeseries(tree),
         "heat_of_adsorption": dict_output(tree, "heat_of_adsorption", "MDGCMCIsothermWorkChain"),
         "experiment": experiment,
@@ -210,6 +211,16 @@ def _deviations(tree: ProcessTree) -> list[dict[str, Any]]:
 
 
 # --------------------------------------------------------------------------------------------------------- the gas
+
+
+def _isotherm(tree: ProcessTree) -> dict[str, Any]:
+    """Read the isotherm; a single independent sample has no error, so a zero that stands for it is left out."""
+    isotherm = dict_output(tree, "isotherm", "MDGCMCIsothermWorkChain")
+    for point in isotherm.get("points", []):
+        samples = point.get("effective_samples")
+        if samples is not None and samples < _FEWEST_SAMPLES:
+            point["loading_mol_per_kg_error"] = point["loading_per_cell_error"] = None
+    return isotherm
 
 
 def _timeseries(tree: ProcessTree) -> list[dict[str, Any]]:

@@ -141,7 +141,8 @@ def _highlights(data: dict[str, Any]) -> list[dict[str, str]]:
     if points:
         point = points[-1]
         value = _with_error(point["loading_mol_per_kg"], point["loading_mol_per_kg_error"])
-        cards.append(_card(value, "mol/kg", "loading", f"at {_bar(point['pressure_Pa'])} bar"))
+        note = "" if point["converged"] else ", not converged"
+        cards.append(_card(value, "mol/kg", "loading", f"at {_bar(point['pressure_Pa'])} bar{note}"))
     return cards
 
 

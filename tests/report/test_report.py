@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from aiida import orm
+from aiida.common.links import LinkType
 from aiida.tools.archive import create_archive
 
 from aiida_mofmace.data.label import DftLabelData
@@ -22,7 +23,7 @@ from aiida_mofmace.report.html import render, write_report
 from aiida_mofmace.report.labels import find_labels, write_labels
 from aiida_mofmace.report.summary import summary, with_error
 
-from .fake_run import LOADINGS, PRESSURES, fake_run
+from .fake_run import LOADINGS, PRESSURES, FakeRun, fake_run
 
 SECTIONS = ("isotherm", "heat", "model", "parity", "selection", "labels", "run")
 VOID = {"meta", "input", "br", "hr", "img", "link"}
@@ -269,3 +270,18 @@ def test_a_process_that_gave_nothing(aiida_profile) -> None:
     )
     assert Outline(render(data)).open == []
     assert "No label was made" in render(data)
+
+
+def test_one_sample_has_no_error(aiida_profile) -> None:
+    chain = orm.WorkChainNode()
+    chain.set_process_label("MDGCMCIsothermWorkChain")
+    chain.set_process_state("finished")
+    chain.set_exit_status(701)
+    chain.store()
+    point = {**FakeRun._point(0, 1.0e4, 2.0), "loading_mol_per_kg_error": 0.0, "converged": False}
+    points = [{**point, "effective_samples": 1.0}, {**point, "effective_samples": 2.0}]
+    isotherm = orm.Dict({"temperature_K": 303.0, "gas": "CO2", "points": points}).store()
+    isotherm.base.links.add_incoming(chain, LinkType.RETURN, "isotherm")
+    assert [p["loading_mol_per_kg_error"] for p in collect(chain)["isotherm"]["points"]] == [None, 0.0]
+    assert re.search(r"0\.1 bar +2\.00 mol/kg .*not converged", summary(chain))
+    assert "finished with a warning, exit status 701" in render(collect(chain))
