@@ -24,7 +24,7 @@ class Estimate:
     """Mean of a correlated time series with its standard error.
 
     :param mean: mean of the equilibrated part, in the unit of the series
-    :param error: standard error of the mean; NaN where the series is too short for any estimate
+    :param error: standard error of the mean; NaN where nothing is known of it: a single value or a constant series
     :param statistical_inefficiency: number of values that count as one independent sample
     :param equilibration_index: first value of the equilibrated part
     :param effective_samples: independent samples in the equilibrated part
@@ -98,7 +98,7 @@ def estimate_mean(series: NDArray[np.float64], detect_equilibration: bool = True
     kept = series[start:]
     inefficiency = statistical_inefficiency(kept)
     effective = len(kept) / inefficiency
-    error = float(np.std(kept, ddof=1) / np.sqrt(effective)) if len(kept) > 1 else float("nan")
+    error = float(np.std(kept, ddof=1) / np.sqrt(effective)) if np.ptp(kept) > 0.0 else float("nan")
     return Estimate(
         mean=float(kept.mean()),
         error=error,
