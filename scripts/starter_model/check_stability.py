@@ -36,6 +36,9 @@ BOND_CUTOFFS = {
 BROKEN = 1.35
 """A bond is broken when it is this many times longer than in the first frame."""
 
+TEMPERATURE = 500.0
+"""Temperature of the dynamics, K."""
+
 HOLE = -1.2
 """An insertion energy (eV) below this cannot be physics."""
 
@@ -48,23 +51,26 @@ def bonds_of(atoms: Atoms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def run_dynamics(
-    atoms: Atoms, calculator: MACECalculator, temperature: float, steps: int, seed: int
+    atoms: Atoms, calculator: MACECalculator, steps: int, seed: int, snapshots: list[Atoms]
 ) -> dict[str, float]:
-    """Run NVT dynamics (Nosé-Hoover chain, 0.5 fs) and return figures on its sanity.
+    """Run NVT dynamics (Nosé-Hoover chain, 0.5 fs, 500 K) and return figures on its sanity.
 
+    :param snapshots: filled with 20 frames of the second half.
     :returns: mean and extreme temperature (K), shortest distance (Å), largest stretch of a bond, broken bonds, lowest
         and highest potential energy relative to the mean (eV), ms per step.
     """
     rng = np.random.default_rng(seed)
     atoms.calc = calculator
-    MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=rng)
+    MaxwellBoltzmannDistribution(atoms, temperature_K=TEMPERATURE, rng=rng)
     Stationary(atoms)
     first, second, length = bonds_of(atoms)
-    integrator = NoseHooverChainNVT(atoms, timestep=0.5 * units.fs, temperature_K=temperature, tdamp=50 * units.fs)
+    integrator = NoseHooverChainNVT(atoms, timestep=0.5 * units.fs, temperature_K=TEMPERATURE, tdamp=50 * units.fs)
     temperatures, energies, shortest, stretch = [], [], [], []
     started = time.perf_counter()
-    for _ in range(steps // 20):
+    for block in range(steps // 20):
         integrator.run(20)
+        if block >= steps // 40 and block % max(1, steps // 800) == 0:
+            snapshots.append(Atoms(atoms.symbols, positions=atoms.positions, cell=atoms.cell, pbc=True))
         vectors = atoms.positions[second] - atoms.positions[first]
         fractional = vectors @ np.linalg.inv(np.asarray(atoms.cell))
         now = np.linalg.norm((fractional - np.round(fractional)) @ np.asarray(atoms.cell), axis=1)
@@ -122,20 +128,18 @@ def force_call(calculator: MACECalculator, atoms: Atoms, repeats: int = 30) -> f
     return 1000 * float(np.median(times))
 
 
-def report_dynamics(calculator: MACECalculator, gas: Atoms, steps: int) -> list[Atoms]:
-    """Print the figures of both runs and return the first and last frames of the empty framework."""
+def report_dynamics(calculator: MACECalculator, gas: Atoms, steps: int) -> dict[int, list[Atoms]]:
+    """Print the figures of both runs and return snapshots by the number of CO2."""
     host = configurations.framework()
-    hosts = [host.copy()]
-    for number in (0, 4):
+    snapshots: dict[int, list[Atoms]] = {0: [], 4: []}
+    for number, group in snapshots.items():
         atoms = geometry.loaded(host, [gas] * number, (1.9, 9.0), np.random.default_rng(7))
         if atoms is None:
             raise RuntimeError("no room for the guests")
         print(f"\nMIL-120 + {number} CO2, NVT 500 K, {steps} steps of 0.5 fs")
-        for name, value in run_dynamics(atoms, calculator, 500.0, steps, seed=3).items():
+        for name, value in run_dynamics(atoms, calculator, steps, 3, group).items():
             print(f"  {name}: {value:.3f}", flush=True)
-        if number == 0:
-            hosts.append(Atoms(atoms.symbols, positions=atoms.positions, cell=atoms.cell, pbc=True))
-    return hosts
+    return snapshots
 
 
 def report_holes(calculator: MACECalculator, molecules: dict[str, Atoms], hosts: list[Atoms], trials: int) -> None:
@@ -159,6 +163,16 @@ def report_holes(calculator: MACECalculator, molecules: dict[str, Atoms], hosts:
         print("  " + ", ".join(f"{distance:.2f}: {energy:.3f}" for distance, energy in scan.items()))
 
 
+def write_snapshots(path: Path, snapshots: dict[int, list[Atoms]]) -> None:
+    """Write the snapshots of the dynamics: labelled, they are a test that no training has seen."""
+    frames = []
+    for number, group in snapshots.items():
+        for atoms in group:
+            atoms.info.update(config_type=f"test_500K_{number}_CO2", bulk=True)
+            frames.append(atoms)
+    ase.io.write(path, frames, format="extxyz")
+
+
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -166,6 +180,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=MODEL)
     parser.add_argument("--steps", type=int, default=20000)
     parser.add_argument("--trials", type=int, default=2000)
+    parser.add_argument("--snapshots", type=Path, default=Path("test.extxyz"), help="frames to label as a test")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     calculator = MACECalculator(model_paths=str(arguments.model), device="cpu", default_dtype="float32")
@@ -176,8 +191,9 @@ def main() -> None:
     loaded = geometry.loaded(host, [molecules["CO2"]] * 4, (1.9, 9.0), np.random.default_rng(7))
     for atoms in (host, loaded, host.repeat((2, 2, 1))):
         print(f"force call, {len(atoms)} atoms: {force_call(calculator, atoms):.1f} ms")
-    hosts = report_dynamics(calculator, molecules["CO2"], arguments.steps)
-    report_holes(calculator, molecules, hosts, arguments.trials)
+    snapshots = report_dynamics(calculator, molecules["CO2"], arguments.steps)
+    report_holes(calculator, molecules, [host, snapshots[0][-1]], arguments.trials)
+    write_snapshots(arguments.snapshots, snapshots)
 
 
 if __name__ == "__main__":

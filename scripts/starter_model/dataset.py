@@ -29,16 +29,19 @@ def reference_energies(frames: list[Atoms]) -> dict[int, float]:
 def split(frames: list[Atoms], share: float, seed: int) -> tuple[list[Atoms], list[Atoms]]:
     """Split frames into training and validation, the same share of every kind; free atoms stay in training.
 
+    The choice within a kind does not depend on the other kinds: frames of a later wave leave it as it was, and a
+    model that goes on from an earlier one has not seen its validation frames before.
+
     :param share: share of validation frames.
     :param seed: seed of the choice.
     """
-    rng = np.random.default_rng(seed)
     by_kind: dict[str, list[int]] = defaultdict(list)
     for index, atoms in enumerate(frames):
         by_kind[atoms.info["config_type"]].append(index)
     chosen: set[int] = set()
     for kind in sorted(by_kind):
         if kind != "IsolatedAtom":
+            rng = np.random.default_rng([seed, *kind.encode()])
             number = int(share * len(by_kind[kind]))
             chosen.update(rng.permutation(by_kind[kind])[:number].tolist())
     training = [atoms for index, atoms in enumerate(frames) if index not in chosen]

@@ -64,7 +64,7 @@ def dynamics(atoms: Atoms, calculator: Calculator, temperature: float, steps: in
 
 def trajectories(calculator: Calculator, molecules: dict[str, Atoms], steps: int, rng: Generator) -> Iterator[Atoms]:
     """Yield snapshots of all runs."""
-    for index, guests in enumerate(LOADINGS):
+    for index, guests in enumerate(LOADINGS if steps else ()):
         atoms = prepared(guests, molecules, rng)
         if atoms is None:
             continue
@@ -96,6 +96,23 @@ def insertions(
         yield atoms
 
 
+def close_pairs(
+    energy: Callable[[Atoms], float], molecules: dict[str, Atoms], trials: int, rng: Generator
+) -> Iterator[Atoms]:
+    """Yield the most favourable fifth of pairs of gas molecules 0.9 to 2.0 Å apart, and as many at random."""
+    for names in (("CO2", "CO2"), ("CO2", "H2O"), ("H2O", "H2O")):
+        pairs = []
+        for _ in range(trials // 3):
+            both = [geometry.rattled(molecules[name], 0.03, rng) for name in names]
+            pairs.append(geometry.boxed(geometry.approached(*both, rng.uniform(0.9, 2.0), rng), configurations.BOX))
+        pairs.sort(key=energy)
+        number = len(pairs) // 5
+        others = rng.choice(np.arange(number, len(pairs)), size=number, replace=False)
+        for atoms in pairs[:number] + [pairs[index] for index in others]:
+            atoms.info.update(config_type="close_pair", bulk=False)
+            yield atoms
+
+
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -115,7 +132,9 @@ def main() -> None:
 
     frames = list(trajectories(calculator, molecules, arguments.steps, rng))
     hosts = [atoms for atoms in frames if atoms.info["config_type"] in ("md_framework", "md_framework_CO2")]
+    hosts = hosts or [configurations.framework()]
     frames += list(insertions(energy, hosts, molecules, arguments.trials, rng))
+    frames += list(close_pairs(energy, molecules, arguments.trials, rng))
     sane = [atoms for atoms in frames if geometry.shortest_contact(atoms) > 0.65]
     ase.io.write(arguments.output, sane, format="extxyz")
     print(f"{len(sane)} frames")
