@@ -80,7 +80,7 @@ class WorkerParser(CarefulParser):
 
     def _out_results(self, output: dict[str, Any]) -> None:
         extra = {key: output[key] for key in ("versions", "wall_seconds", "status", "reason")}
-        self.out("results", orm.Dict({**output["results"], **extra, "device": output.get("device")}))
+        self.out("results", orm.Dict({**output["results"], **extra}))
 
     def has(self, name: str) -> bool:
         """Whether a file came back."""

@@ -81,6 +81,7 @@ def test_from_dynamics_to_selection_and_committee(
     assert list(frames.framework_atoms) == [4] * 5
     assert md["results"]["steps_done"] == 12
     assert md["results"]["versions"]["mace-torch"]
+    assert md["results"]["device"] in ("cpu", "cuda")
     assert len(md["observables"].get_array("potential_energy")) == 6
     assert md["checkpoint"].filename == "checkpoint.npz"
     shipped = node.base.repository.list_object_names(WORKER_FOLDER)

@@ -85,7 +85,6 @@ def test_finished_run(aiida_localhost: orm.Computer) -> None:
         "wall_seconds": 1.5,
         "status": "finished",
         "reason": "",
-        "device": None,
     }
 
 
