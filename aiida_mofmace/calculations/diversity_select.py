@@ -51,6 +51,8 @@ class DiversitySelectCalculation(WorkerCalculation):
             help="t-SNE map: xy of shape (m, 2), kind of shape (m,) (0 pool, 1 dataset, 2 selected), group (m,).",
         )
 
+        spec.exit_code(320, "ERROR_NOTHING_NEW", message="There is nothing to select: {message}")
+
     @classmethod
     def check_parameters(cls, parameters: Mapping[str, Any]) -> str | None:
         """Return what is wrong with the number of structures or the method, or None."""

@@ -19,6 +19,7 @@ ERROR_LABELS = {
     "explosion": "ERROR_EXPLOSION",
     "model_hole": "ERROR_EXPLOSION",
     "out_of_memory": "ERROR_OUT_OF_MEMORY",
+    "nothing_new": "ERROR_NOTHING_NEW",
 }
 
 

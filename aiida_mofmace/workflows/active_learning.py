@@ -299,11 +299,11 @@ class ActiveLearningWorkChain(RollingWindow):
     def inspect_selection(self) -> ExitCode | None:
         """See what was chosen; candidates that are all known already end the rounds."""
         node = self.ctx.selection
-        if not node.is_finished_ok:
-            return self._failure("ERROR_SELECTION_FAILED", reason(node))
-        selected = len(node.outputs.results["selected"])
-        if selected == 0:
+        if node.exit_status == DiversitySelectCalculation.exit_codes.ERROR_NOTHING_NEW.status:
             self.ctx.stop_reason = NO_CANDIDATES
+        elif not node.is_finished_ok:
+            return self._failure("ERROR_SELECTION_FAILED", reason(node))
+        selected = 0 if self.ctx.stop_reason else len(node.outputs.results["selected"])
         inside = self.ctx.committee.outputs.results["inside"]
         self.report(f"round {self.ctx.number}: {selected} of {inside} frames in the window selected")
         return None

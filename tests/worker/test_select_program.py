@@ -148,8 +148,9 @@ def test_a_pool_that_repeats_the_dataset_is_refused(folder: Path) -> None:
     write("dataset.extxyz", [frame.atoms(i) for frame in [Frames.load("a.npz")] for i in range(5)], format="extxyz")
     trajectory(0, 5, "md").save("a.npz")
     inputs = {"seed": 7, "files": {"frames": ["a.npz"], "dataset": "dataset.extxyz"}, "parameters": PARAMETERS}
-    with pytest.raises(WorkerError, match="differs from the dataset"):
+    with pytest.raises(WorkerError, match="differs from the dataset") as error:
         select.run(inputs, StopRequest())
+    assert error.value.kind == "nothing_new"
 
 
 def test_a_stop_request_ends_the_program(folder: Path) -> None:

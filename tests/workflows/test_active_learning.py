@@ -183,7 +183,7 @@ def test_the_round_that_converges_is_on_the_curve(chain: Any) -> None:
 
 def test_nothing_new_among_the_candidates(chain: Any) -> None:
     chain.ctx.committee = evaluation(10, 90, 0)
-    chain.ctx.selection = selection(0)
+    chain.ctx.selection = finished(DiversitySelectCalculation, exit_status=320, message="none differs")
     assert chain.inspect_selection() is None
     assert not chain.has_selection()
     assert chain.ctx.stop_reason == "no_candidates"

@@ -190,7 +190,7 @@ def _select(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
     refused["duplicates"] = int((~distinct).sum())
     pool = pool.keep(distinct[known:])
     if len(pool.frames) == 0:
-        raise WorkerError("bad_input", f"none of {total} frames differs from the dataset; refused: {refused}")
+        raise WorkerError("nothing_new", f"none of {total} frames differs from the dataset; refused: {refused}")
     points = projection.points
     picks = _picks(points[known:], points[:known], pool.frames.groups, settings, seeds["picks"])
     figures = coverage(
