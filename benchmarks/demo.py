@@ -17,7 +17,8 @@ def machine() -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{os.cpu_count()} cores, {memory:.0f} GiB, {names[0] if names else platform.machine()}, {platform.platform()}"
+    processor = names[0] if names else platform.machine()
+    return f"{os.cpu_count()} cores, {memory:.0f} GiB, {processor}, {platform.platform()}"
 
 
 if __name__ == "__main__":
