@@ -22,6 +22,7 @@ from aiida_mofmace.data.dataset import LabelledDatasetData
 from aiida_mofmace.data.label import DftLabelData
 from aiida_mofmace.report.html import write_report
 from aiida_mofmace.report.summary import summary
+from aiida_mofmace.starter import STARTER_MODEL
 from aiida_mofmace.workflows.main import MofMaceWorkChain
 
 SHORT = {"steps": 60, "equilibration_steps": 20, "stride": 2}
@@ -98,9 +99,25 @@ def check_models(node: orm.WorkChainNode) -> None:
 
 
 def check_validation(node: orm.WorkChainNode) -> None:
+    """The errors before fine-tuning are those that mace's own calculator gives with the starter model."""
+    from mace.calculators import MACECalculator
+
     errors = node.outputs.validation.errors.get_dict()
-    before, after = errors["before"], errors["after"]
-    assert 0 < after["force_mae_mev_per_ang"] < 1.2 * before["force_mae_mev_per_ang"]
+    assert set(errors["after"]["by_loading"]) == {"0", "1"}
+    assert errors["after"]["n_models"] == 2
+    calculator = MACECalculator(str(STARTER_MODEL), device="cpu", default_dtype="float32")
+    frames = node.outputs.validation.dataset.get_atoms()
+    assert len(frames) == 4
+    forces, energies = [], []
+    for frame in frames:
+        alone = frame.copy()
+        alone.calc = calculator
+        forces.append(alone.get_forces() - frame.arrays["REF_forces"])
+        energies.append((alone.get_potential_energy() - frame.info["REF_energy"]) / len(frame))
+    expected = 1000 * np.abs(np.concatenate(forces)).mean(), 1000 * np.abs(energies).mean()
+    found = errors["before"]["all"]
+    assert found["force_mae_mev_per_ang"] == pytest.approx(expected[0], rel=1e-3)
+    assert found["energy_mae_mev_per_atom"] == pytest.approx(expected[1], abs=0.05)
 
 
 def check_isotherm(node: orm.WorkChainNode) -> None:

@@ -93,6 +93,13 @@ def test_heads(tmp_path: Path, framework: Atoms) -> None:
         head: MaceEvaluator(path, head=head).evaluate([framework], forces=False)[0].atomic_energy
         for head in ("pt_head", "Default", None)
     }
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        again = MaceEvaluator(path, head="Default").evaluate([framework], forces=False)[0].atomic_energy
+    finally:
+        torch.set_default_dtype(before)
+    assert again == energies["Default"]
     assert energies["Default"] - energies["pt_head"] == pytest.approx(40.0)
     assert energies[None] == energies["Default"]
     with pytest.raises(WorkerError, match="no head mp0: the model has pt_head, Default"):

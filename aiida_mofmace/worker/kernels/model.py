@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any, NamedTuple, Protocol
@@ -166,7 +167,7 @@ class MaceEvaluator:
 
         species = [self._species(each.numbers) for each in batch]
         graph = self._graph(batch, np.concatenate(species))
-        with torch.set_grad_enabled(forces or stress):
+        with torch.set_grad_enabled(forces or stress), _default_dtype(self._dtype):
             output = self._model(graph, compute_force=forces or stress, compute_stress=stress)
         ends = np.cumsum([len(each.numbers) for each in batch])[:-1]
         node_energies = output["node_energy"].detach().double().cpu().numpy()
@@ -240,6 +241,19 @@ def _head_index(heads: list[str], head: str | None) -> int:
         return lowered.index(_DEFAULT_HEAD)
     asked = "a head must be chosen" if head is None else f"there is no head {head}"
     raise WorkerError("bad_input", f"{asked}: the model has {', '.join(heads)}")
+
+
+@contextlib.contextmanager
+def _default_dtype(dtype: Any) -> Iterator[None]:
+    """Have MACE make its own tensors in this dtype: its mask of heads takes the default of torch otherwise."""
+    import torch
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _neighbours(each: Configuration, cutoff: float) -> tuple[NDArray[np.int64], Array, Array]:
