@@ -26,7 +26,7 @@ try:
     codes["cp2k"] = orm.load_code("cp2k@localhost")
 except NotExistent:
     print("There is no CP2K: the labels are GFN1-xTB of tblite. Labels of the two programs are never mixed.")
-    overrides = {"level": "gfn1-xtb-tblite", "fine_tune": {"pseudolabel_replay": True}}
+    overrides = {"level": "gfn1-xtb-tblite", "fine_tune": {"pseudolabel_replay": True, "e0s": "estimated"}}
 
 builder = MofMaceWorkChain.get_builder_from_protocol(
     codes, structure_from_cif(CIF), gas="CO2", protocol="fast", overrides=overrides, seed=120

@@ -46,10 +46,9 @@ TINY: dict[str, Any] = {
 }
 
 
-def run_main(worker_code: orm.Code, cp2k_code: orm.Code, structure: orm.StructureData) -> orm.WorkChainNode:
-    builder = MofMaceWorkChain.get_builder_from_protocol(
-        {"worker": worker_code, "cp2k": cp2k_code}, structure, "CO2", protocol="fast", overrides=TINY, seed=3
-    )
+def run_main(codes: dict[str, orm.Code], structure: orm.StructureData, **changes: Any) -> orm.WorkChainNode:
+    overrides = TINY | changes
+    builder = MofMaceWorkChain.get_builder_from_protocol(codes, structure, "CO2", overrides=overrides, seed=3)
     manager = get_manager()
     manager.set_runner(manager.create_runner(communicator=None))
     node = run_get_node(builder)[1]
@@ -166,7 +165,7 @@ def check_report(node: orm.WorkChainNode, tmp_path: Path) -> None:
 @pytest.mark.cp2k
 @pytest.mark.usefixtures("aiida_profile_clean")
 def test_main_job(worker_code: orm.Code, cp2k_code: orm.Code, water: orm.StructureData, tmp_path: Path) -> None:
-    node = run_main(worker_code, cp2k_code, water)
+    node = run_main({"worker": worker_code, "cp2k": cp2k_code}, water)
     check_dataset(node)
     check_provenance(node)
     check_models(node)
@@ -174,3 +173,15 @@ def test_main_job(worker_code: orm.Code, cp2k_code: orm.Code, water: orm.Structu
     check_isotherm(node)
     check_report(node, tmp_path)
     check_archive(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("aiida_profile_clean")
+def test_main_job_without_cp2k(worker_code: orm.Code, water: orm.StructureData) -> None:
+    """What the demo does where CP2K cannot be installed: labels of tblite, marked as such."""
+    training = TINY["fine_tune"] | {"pseudolabel_replay": True, "e0s": "estimated"}
+    node = run_main({"worker": worker_code}, water, level="gfn1-xtb-tblite", fine_tune=training)
+    assert "tblite" in node.outputs.dataset.level_of_theory["name"]
+    labels = orm.QueryBuilder().append(DftLabelData).all(flat=True)
+    assert len(labels) == 17
+    assert {label.creator.process_type.rpartition(":")[2] for label in labels} == {"mofmace.tblite_label"}

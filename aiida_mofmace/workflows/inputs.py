@@ -351,5 +351,5 @@ def check_code_for_level(level: LevelOfTheory, cp2k_code: orm.AbstractCode | Non
         return None
     return (
         f"level of theory {level.name} is computed by CP2K: give codes['cp2k'], "
-        "or override level with gfn1-xtb-tblite (and fine_tune.pseudolabel_replay with true)"
+        "or override level with gfn1-xtb-tblite (with fine_tune.pseudolabel_replay true and fine_tune.e0s estimated)"
     )
