@@ -64,7 +64,9 @@ class MdGcmcCalculation(WorkerCalculation):
         return first_message(
             [
                 check_positive(parameters, {"temperature": "K", "pressure": "Pa", "timestep_fs": "fs"}),
-                check_integer(parameters, {"steps": 1, "stride": 1, "md_steps_per_attempt": 0}),
+                check_integer(
+                    parameters, {"steps": 1, "stride": 1, "md_steps_per_attempt": 1, "attempts_per_block": 1}
+                ),
                 check_integer({"initial_loading": parameters.get("initial_loading", 0)}, {"initial_loading": 0}),
             ]
         )

@@ -259,6 +259,7 @@ _WHOLE = {
     "cores": 1,
     "max_wallclock_seconds": 1,
     "md_steps_per_attempt": 1,
+    "attempts_per_block": 1,
     "committee_size": 2,
 }
 _MAY_BE_EMPTY = ("pressures", "loadings")
