@@ -13,6 +13,7 @@ import pytest
 from aiida import orm
 from aiida.engine import run_get_node
 from aiida.manage import get_manager
+from aiida.manage.caching import enable_caching
 from aiida.tools.archive import create_archive
 from ase import units
 from click.testing import CliRunner
@@ -21,6 +22,7 @@ from aiida_mofmace.cli import mofmace
 from aiida_mofmace.data.dataset import LabelledDatasetData
 from aiida_mofmace.data.label import DftLabelData
 from aiida_mofmace.report.html import write_report
+from aiida_mofmace.report.labels import find_labels
 from aiida_mofmace.report.summary import summary
 from aiida_mofmace.starter import STARTER_MODEL
 from aiida_mofmace.workflows.main import MofMaceWorkChain
@@ -162,10 +164,23 @@ def check_report(node: orm.WorkChainNode, tmp_path: Path) -> None:
     assert page.count("<svg") >= 6
 
 
+def check_second_run(node: orm.WorkChainNode, codes: dict[str, orm.Code], structure: orm.StructureData) -> None:
+    """With caching, the same inputs run no job again, give the same result, and count no label twice."""
+    with enable_caching(identifier="aiida.calculations:mofmace.*"):
+        again = run_main(codes, structure)
+    jobs = [called for called in again.called_descendants if isinstance(called, orm.CalcJobNode)]
+    assert [job.process_label for job in jobs if not job.base.caching.is_created_from_cache] == []
+    assert len(jobs) == len([called for called in node.called_descendants if isinstance(called, orm.CalcJobNode)])
+    assert again.outputs.isotherm.get_dict() == node.outputs.isotherm.get_dict()
+    assert len(find_labels()) == 17
+    assert len(find_labels(process=again)) == 17
+
+
 @pytest.mark.cp2k
 @pytest.mark.usefixtures("aiida_profile_clean")
 def test_main_job(worker_code: orm.Code, cp2k_code: orm.Code, water: orm.StructureData, tmp_path: Path) -> None:
-    node = run_main({"worker": worker_code, "cp2k": cp2k_code}, water)
+    codes = {"worker": worker_code, "cp2k": cp2k_code}
+    node = run_main(codes, water)
     check_dataset(node)
     check_provenance(node)
     check_models(node)
@@ -173,6 +188,7 @@ def test_main_job(worker_code: orm.Code, cp2k_code: orm.Code, water: orm.Structu
     check_isotherm(node)
     check_report(node, tmp_path)
     check_archive(tmp_path)
+    check_second_run(node, codes, water)
 
 
 @pytest.mark.slow

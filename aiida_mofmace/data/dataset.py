@@ -20,13 +20,21 @@ __all__ = ["LabelledDatasetData"]
 
 _FILENAME = "dataset.extxyz"
 
+# Where a frame comes from: key of ASE's info -> attribute of the node. Not in the file, which is what MACE trains on.
+_ORIGINS = {"structure_uuid": "structure_uuids", "label_uuid": "label_uuids"}
+
 
 class LabelledDatasetData(orm.SinglefileData):
     """Labelled structures in one extended-XYZ file with the keys ``REF_energy``, ``REF_forces`` and ``REF_stress``.
 
-    Each frame names the UUIDs of its structure and label. A dataset only ever grows: the frames of the one before stand
-    first, byte by byte, and the labels of one round follow. All frames are of one level of theory.
+    The UUIDs of structure and label of each frame are the attributes ``structure_uuids`` and ``label_uuids`` (None for
+    a frame from elsewhere). A dataset only ever grows: the frames of the one before stand first, byte by byte, and the
+    labels of one round follow. All frames are of one level of theory.
     """
+
+    # A label that AiiDA took from its cache is a copy with a UUID of its own. The same numbers make the same training
+    # set, and a model trained on it is to be found in the cache as well.
+    _hash_ignored_attributes = (*orm.SinglefileData._hash_ignored_attributes, *_ORIGINS.values())
 
     @classmethod
     def from_labels(
@@ -98,8 +106,9 @@ class LabelledDatasetData(orm.SinglefileData):
         twice = sorted({uuid for uuid in uuids if uuids.count(uuid) > 1}) if len(set(uuids)) < len(uuids) else []
         if twice:
             raise ValueError(f"labels {', '.join(twice)} would stand in the dataset twice; leave them out")
+        origins = {name: [atoms.info.get(key) for atoms in everything] for key, name in _ORIGINS.items()}
         text = io.StringIO()
-        write(text, list(images), format="extxyz")
+        write(text, [_without_origin(atoms) for atoms in images], format="extxyz")
         node = cls(file=io.BytesIO(content + text.getvalue().encode()), filename=_FILENAME)
         symbols = {symbol for atoms in everything for symbol in atoms.get_chemical_symbols()}
         node.base.attributes.set_many(
@@ -109,6 +118,7 @@ class LabelledDatasetData(orm.SinglefileData):
                 "level_of_theory": level,
                 "rounds": [*rounds, len(images)],
                 "has_stress": all("REF_stress" in atoms.info for atoms in everything),
+                **origins,
             }
         )
         return node
@@ -116,7 +126,12 @@ class LabelledDatasetData(orm.SinglefileData):
     def get_atoms(self) -> list[Atoms]:
         """Return the frames in order; energies (eV), UUIDs and round in ``info``, forces (eV/Å) in ``arrays``."""
         with self.open(mode="r") as handle:
-            return cast("list[Atoms]", read(io.StringIO(handle.read()), index=":", format="extxyz"))
+            images = cast("list[Atoms]", read(io.StringIO(handle.read()), index=":", format="extxyz"))
+        for key, name in _ORIGINS.items():
+            for atoms, uuid in zip(images, self.base.attributes.get(name), strict=True):
+                if uuid is not None:
+                    atoms.info[key] = uuid
+        return images
 
     def _validate(self) -> bool:
         super()._validate()  # type: ignore[no-untyped-call]
@@ -157,6 +172,14 @@ def _one_level(levels: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         listed = ", ".join(f"{name} ({digest})" for digest, name in names.items())
         raise ValueError(f"labels of several levels of theory in one dataset: {listed}; make one dataset for each")
     return {key: str(levels[0][key]) for key in LEVEL_KEYS}
+
+
+def _without_origin(atoms: Atoms) -> Atoms:
+    """Return a copy that does not name its structure and label."""
+    bare = cast(Atoms, atoms.copy())
+    for key in _ORIGINS:
+        bare.info.pop(key, None)
+    return bare
 
 
 def _frame(structure: orm.StructureData, label: DftLabelData, info: Mapping[str, Any], number: int) -> Atoms:

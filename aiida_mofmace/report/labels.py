@@ -15,6 +15,9 @@ from aiida_mofmace.report.tree import ProcessTree
 __all__ = ["LabelRecord", "find_labels", "label_atoms", "write_labels"]
 
 
+_JOB = ["attributes.remote_workdir", "ctime", "uuid"]
+
+
 @dataclass(frozen=True)
 class LabelRecord:
     """One label with the structure it belongs to.
@@ -39,6 +42,9 @@ class LabelRecord:
 def find_labels(level: str | None = None, process: orm.ProcessNode | None = None) -> list[LabelRecord]:
     """Return the labels of the profile, in order of their UUID.
 
+    Where AiiDA took a job from its cache, the label is a copy. Over a whole profile only the first is given; of one
+    process all are, as it used them.
+
     :param level: name or hash (or its beginning) of the level of theory; None for all
     :param process: only labels made by this process or by what it called; None for all
     """
@@ -48,10 +54,11 @@ def find_labels(level: str | None = None, process: orm.ProcessNode | None = None
     )
     structures = _structures()
     wanted = None if process is None else _made_by(process)
+    copies = _copies() if process is None else set()
     records = [
         LabelRecord(pk, uuid, structures.get(pk), formula, energy, max_force, bool(converged), theory)
         for pk, uuid, formula, energy, max_force, converged, theory in builder.iterall()
-        if wanted is None or pk in wanted
+        if pk not in copies and (wanted is None or pk in wanted)
     ]
     chosen = [r for r in records if level is None or r.level["name"] == level or r.level["hash"].startswith(level)]
     return sorted(chosen, key=lambda record: record.label_uuid)
@@ -64,6 +71,27 @@ def _structures() -> dict[int, str]:
         orm.CalculationNode, with_incoming="structure", edge_filters={"label": "structure"}, tag="job"
     ).append(DftLabelData, with_incoming="job", project="id")
     return {pk: uuid for uuid, pk in builder.iterall()}
+
+
+def _copies() -> set[int]:
+    """Return the PKs of the labels of jobs that are copies of an earlier one.
+
+    They are told by their folder on the computer, which they share with it: AiiDA's own mark of a cached node does not
+    survive an archive.
+    """
+    builder = orm.QueryBuilder().append(
+        orm.CalcJobNode, filters={"attributes": {"has_key": "remote_workdir"}}, tag="job", project=_JOB
+    )
+    builder.append(DftLabelData, with_incoming="job", project="id").append(
+        orm.Computer, with_node="job", project="uuid"
+    )
+    seen: set[tuple[str, str]] = set()
+    copies: set[int] = set()
+    for folder, _, _, pk, computer in sorted(builder.all(), key=lambda row: (row[1], row[2])):
+        if (computer, folder) in seen:
+            copies.add(pk)
+        seen.add((computer, folder))
+    return copies
 
 
 def _made_by(process: orm.ProcessNode) -> set[int]:

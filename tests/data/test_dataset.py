@@ -60,6 +60,18 @@ def test_a_dataset_only_grows(aiida_profile: Any) -> None:
     assert orm.QueryBuilder().append(LabelledDatasetData, filters={"attributes.n_frames": 4}).count() >= 1
 
 
+def test_equal_labels_with_other_uuids_make_an_equal_training_set(aiida_profile: Any) -> None:
+    """A label from the cache is a copy with a UUID of its own; a training on it must be found in the cache as well."""
+    first, copied, other = (LabelledDatasetData.from_labels([pair(seed)]).store() for seed in (0, 0, 1))
+    assert first.base.attributes.get("label_uuids") != copied.base.attributes.get("label_uuids")
+    assert first.content == copied.content
+    assert first.base.caching.compute_hash() == copied.base.caching.compute_hash()
+    assert first.base.caching.compute_hash() != other.base.caching.compute_hash()
+    uuid = copied.get_atoms()[0].info["label_uuid"]
+    found = orm.QueryBuilder().append(LabelledDatasetData, filters={"attributes.label_uuids": {"contains": [uuid]}})
+    assert found.all(flat=True) == [copied]
+
+
 def test_two_levels_of_theory_are_refused(aiida_profile: Any) -> None:
     other = pair(1, level_of_theory={**LEVEL, "name": "xTB", "hash": "def"})
     with pytest.raises(ValueError, match=r"several levels of theory in one dataset: PBE \(abc\), xTB \(def\)"):
