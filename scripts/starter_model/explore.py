@@ -79,21 +79,22 @@ def trajectories(calculator: Calculator, molecules: dict[str, Atoms], steps: int
 def insertions(
     energy: Callable[[Atoms], float], hosts: list[Atoms], molecules: dict[str, Atoms], trials: int, rng: Generator
 ) -> Iterator[Atoms]:
-    """Yield the most favourable tenth of random insertions that come closer than 2.2 Å to the host."""
-    scored: list[tuple[float, Atoms]] = []
-    for _ in range(trials):
-        host = hosts[rng.integers(len(hosts))]
-        guest = geometry.rattled(molecules["CO2" if rng.random() < 0.75 else "H2O"], 0.02, rng)
-        low = rng.uniform(1.0, 2.0)
-        atoms = geometry.inserted(host, guest, (low, low + 0.2), rng)
-        if atoms is not None:
-            scored.append((energy(atoms) - energy(host), atoms))
-    scored.sort(key=lambda pair: pair[0])
-    kept = scored[: trials // 10]
-    print(f"insertions kept: energies relative to the host from {kept[0][0]:.2f} to {kept[-1][0]:.2f} eV")
-    for _, atoms in kept:
-        atoms.info.update(config_type="insertion", bulk=True)
-        yield atoms
+    """Yield the most favourable tenth of random insertions of each gas that come closer than 2.2 Å to the host."""
+    for gas in ("CO2", "H2O"):
+        scored: list[tuple[float, Atoms]] = []
+        for _ in range(trials // 2):
+            host = hosts[rng.integers(len(hosts))]
+            guest = geometry.rattled(molecules[gas], 0.02, rng)
+            low = rng.uniform(1.0, 2.0)
+            atoms = geometry.inserted(host, guest, (low, low + 0.2), rng)
+            if atoms is not None:
+                scored.append((energy(atoms) - energy(host) - energy(molecules[gas]), atoms))
+        scored.sort(key=lambda pair: pair[0])
+        kept = scored[: trials // 20]
+        print(f"insertions of {gas} kept: energies from {kept[0][0]:.2f} to {kept[-1][0]:.2f} eV")
+        for _, atoms in kept:
+            atoms.info.update(config_type="insertion", bulk=True)
+            yield atoms
 
 
 def close_pairs(
