@@ -26,19 +26,28 @@ def reference_energies(frames: list[Atoms]) -> dict[int, float]:
     }
 
 
-def split(frames: list[Atoms], share: float, seed: int) -> tuple[list[Atoms], list[Atoms]]:
-    """Split frames into training and validation, the same share of every kind; free atoms stay in training.
+def identity(atoms: Atoms) -> tuple[int, float]:
+    """Return what tells a labelled frame from all others: its size and energy (eV)."""
+    return len(atoms), round(float(atoms.info["REF_energy"]), 5)
 
-    The choice within a kind does not depend on the other kinds: frames of a later wave leave it as it was, and a
-    model that goes on from an earlier one has not seen its validation frames before.
+
+def split(
+    frames: list[Atoms], share: float, seed: int, earlier: tuple[list[Atoms], list[Atoms]] = ([], [])
+) -> tuple[list[Atoms], list[Atoms]]:
+    """Split frames into training and validation, the same share of every kind; free atoms stay in training.
 
     :param share: share of validation frames.
     :param seed: seed of the choice.
+    :param earlier: training and validation frames of the model to go on from; they stay what they were, so that no
+        frame it has seen validates.
     """
+    known = {identity(atoms) for part in earlier for atoms in part}
+    held_out = {identity(atoms) for atoms in earlier[1]}
     by_kind: dict[str, list[int]] = defaultdict(list)
     for index, atoms in enumerate(frames):
-        by_kind[atoms.info["config_type"]].append(index)
-    chosen: set[int] = set()
+        if identity(atoms) not in known:
+            by_kind[atoms.info["config_type"]].append(index)
+    chosen = {index for index, atoms in enumerate(frames) if identity(atoms) in held_out}
     for kind in sorted(by_kind):
         if kind != "IsolatedAtom":
             rng = np.random.default_rng([seed, *kind.encode()])

@@ -46,9 +46,9 @@ def describe(model_file: Path, counts: list[int], errors: dict[str, Any]) -> dic
 
 
 def unseen(validation: list[Atoms], seen: list[Atoms]) -> list[Atoms]:
-    """Return the validation frames that are not in an earlier training set, told apart by size and energy."""
-    known = {(len(atoms), round(float(atoms.info["REF_energy"]), 5)) for atoms in seen}
-    return [atoms for atoms in validation if (len(atoms), round(float(atoms.info["REF_energy"]), 5)) not in known]
+    """Return the validation frames that are not in an earlier training set."""
+    known = {dataset.identity(atoms) for atoms in seen}
+    return [atoms for atoms in validation if dataset.identity(atoms) not in known]
 
 
 def main() -> None:

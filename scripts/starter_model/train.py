@@ -119,13 +119,17 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=0.01)
     parser.add_argument("--energy-weight", type=float, default=1.0, help="relative to 10 for the forces")
     parser.add_argument("--start", type=Path, help="model to go on from")
+    parser.add_argument(
+        "--split", type=Path, nargs=2, metavar=("TRAIN", "VALID"), help="split of the model to go on from, to be kept"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--validation-share", type=float, default=0.1)
     options = parser.parse_args()
     folder = Path(options.name)
     folder.mkdir(exist_ok=True)
     frames = dataset.read_all(options.labels)
-    training, validation = dataset.split(frames, options.validation_share, options.seed)
+    earlier = [dataset.read_all([path]) for path in options.split] if options.split else [[], []]
+    training, validation = dataset.split(frames, options.validation_share, options.seed, (earlier[0], earlier[1]))
     dataset.write_compact(folder / "train.extxyz", training)
     dataset.write_compact(folder / "valid.extxyz", validation)
     mace_arguments = arguments_of_mace(options.name, options, dataset.reference_energies(frames))
