@@ -76,6 +76,12 @@ class Cp2kLabelCalculation(Cp2kCalculation):  # type: ignore[misc]
             validator=validate_level,
             help="Level of theory as given by LevelOfTheory.load(name).to_dict().",
         )
+        spec.input(
+            "rescue",
+            valid_type=orm.List,
+            required=False,
+            help="Names of the remedies that were tried for this label up to this run; the label's flags say them.",
+        )
         spec.inputs.validator = validate_inputs
         spec.inputs["metadata"]["options"]["withmpi"].default = False
         spec.inputs["metadata"]["options"]["resources"].default = lambda: {
@@ -99,6 +105,7 @@ class Cp2kLabelCalculation(Cp2kCalculation):  # type: ignore[misc]
             (307, "ERROR_NOT_A_NUMBER", "The {what} of CP2K's output hold a value that is not a number.", False),
             (400, "ERROR_OUT_OF_WALLTIME", "CP2K ran out of wall time; restart it with more.", True),
             (401, "ERROR_OUT_OF_MEMORY", "CP2K ran out of memory; give the job more or use fewer processes.", True),
+            (402, "ERROR_INTERMEDIATE_SETTINGS", "Converged with settings that change the energy: no label.", False),
             (450, "ERROR_SCF_NOT_CONVERGED", "The self-consistent field did not converge in {steps} steps.", False),
         )
         for status, label, message, invalidates_cache in codes:

@@ -8,10 +8,13 @@ from typing import Any, cast
 import numpy as np
 from aiida import orm
 from aiida.common.exceptions import ValidationError
+from aiida.common.links import LinkType
 from ase.formula import Formula
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["LEVEL_KEYS", "DftLabelData"]
+from aiida_mofmace.worker.kernels.geometry import minimum_pair_distance
+
+__all__ = ["LEVEL_KEYS", "DftLabelData", "nearest_distance"]
 
 LEVEL_KEYS = ("name", "hash", "program")
 
@@ -31,6 +34,11 @@ class DftLabelData(orm.ArrayData):
     :param program_version: version of the program that made the label
     :param warnings: what the program warned of
     :param flags: marks for later filters, e.g. how the label was rescued
+    :param minimum_distance: shortest distance between two atoms in Å, from :func:`nearest_distance`
+    :param band_gap: smallest gap between occupied and empty orbitals in eV, where the program printed it
+    :param scf_steps: steps of the self-consistent field, where known
+    :param wall_seconds: wall time by the program's own clock in s, where known
+    :param origin: where a label that was computed elsewhere comes from
     :raises ValueError: if a shape is wrong, a number is not finite, or the level of theory is incomplete
     """
 
@@ -46,6 +54,11 @@ class DftLabelData(orm.ArrayData):
         program_version: str | None = None,
         warnings: Sequence[str] = (),
         flags: Sequence[str] = (),
+        minimum_distance: float | None = None,
+        band_gap: float | None = None,
+        scf_steps: int | None = None,
+        wall_seconds: float | None = None,
+        origin: str | None = None,
         **kwargs: Any,
     ):
         force_array = _finite("forces", forces, (len(symbols), 3))
@@ -68,6 +81,11 @@ class DftLabelData(orm.ArrayData):
                 "program_version": program_version,
                 "warnings": [str(warning) for warning in warnings],
                 "flags": [str(flag) for flag in flags],
+                "minimum_distance": minimum_distance,
+                "band_gap": band_gap,
+                "scf_steps": scf_steps,
+                "wall_seconds": wall_seconds,
+                "origin": origin,
             }
         )
 
@@ -140,12 +158,60 @@ class DftLabelData(orm.ArrayData):
         return list(self._get("flags"))
 
     @property
+    def minimum_distance(self) -> float | None:
+        """Shortest distance between two atoms in Å; None where neither label nor structure says it."""
+        known = self._get_or_none("minimum_distance")
+        if known is not None:
+            return float(known)
+        structure = self.structure
+        return None if structure is None else nearest_distance(structure)
+
+    @property
+    def band_gap(self) -> float | None:
+        """Gap between occupied and empty orbitals in eV, where the program printed it."""
+        gap = self._get_or_none("band_gap")
+        return None if gap is None else float(gap)
+
+    @property
+    def wall_seconds(self) -> float | None:
+        """Wall time by the program's own clock in s, where it is known."""
+        seconds = self._get_or_none("wall_seconds")
+        return None if seconds is None else float(seconds)
+
+    @property
+    def origin(self) -> str | None:
+        """Where a label that was computed elsewhere comes from."""
+        return cast("str | None", self._get_or_none("origin"))
+
+    def _get_or_none(self, key: str) -> Any:
+        """Return an attribute that labels of earlier versions lack."""
+        return self.base.attributes.get(key, None)
+
+    @property
     def structure(self) -> orm.StructureData | None:
-        """The structure this label belongs to: the input of the job that made it; None if no job did."""
+        """The structure this label belongs to: an input of the process that made it, or what came with it from a file.
+
+        None if no process made it.
+        """
         creator = self.creator
-        if creator is None or "structure" not in creator.inputs:
+        if creator is None:
             return None
-        return cast(orm.StructureData, creator.inputs.structure)
+        if "structure" in creator.inputs:
+            return cast(orm.StructureData, creator.inputs.structure)
+        link = self.base.links.get_incoming(link_type=LinkType.CREATE).one().link_label
+        name = link.replace("labels__", "structures__", 1)
+        return cast(
+            "orm.StructureData | None",
+            creator.base.links.get_outgoing().nested().get("structures", {}).get(name.removeprefix("structures__")),
+        )
+
+
+def nearest_distance(structure: orm.StructureData) -> float | None:
+    """Return the shortest distance between two atoms of a periodic structure in Å; None for a single atom."""
+    if len(structure.sites) < 2:
+        return None
+    positions = np.array([site.position for site in structure.sites], dtype=float)
+    return minimum_pair_distance(positions, np.asarray(structure.cell, dtype=float))
 
 
 def _finite(name: str, values: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:

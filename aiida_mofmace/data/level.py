@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ class LevelOfTheory:
     :param tblite: method and accuracy of tblite; empty for another program
     :param kinds: keywords of the &KIND section by element; empty where the method needs none
     :param not_energy: dotted paths below ``cp2k_input`` that leave energies, forces and stress as they are
+    :param open_shell: elements with which a multiplicity must be stated; empty once it is
     :raises ValueError: if the program is unknown or its settings are missing
     """
 
@@ -40,6 +41,7 @@ class LevelOfTheory:
     tblite: dict[str, Any] = field(default_factory=dict)
     kinds: dict[str, dict[str, Any]] = field(default_factory=dict)
     not_energy: tuple[str, ...] = ()
+    open_shell: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.program not in _PROGRAMS:
@@ -66,12 +68,25 @@ class LevelOfTheory:
         return cls.from_dict(yaml.safe_load((_FOLDER / f"{name}.yaml").read_text(encoding="utf-8")))
 
     @classmethod
+    def from_protocol(cls, parameters: Mapping[str, Any]) -> LevelOfTheory:
+        """Return the level of a protocol, with the charge, multiplicity and k-points of its section ``labels``.
+
+        :param parameters: resolved protocol
+        :raises ValueError: if there is no such level, or its program has no such setting
+        """
+        level, section = cls.load(parameters["level"]), parameters.get("labels", {})
+        charge, multiplicity, mesh = (section.get(key) for key in ("charge", "multiplicity", "kpoints"))
+        if charge or multiplicity is not None:
+            level = level.with_charge(charge or 0, 1 if multiplicity is None else multiplicity)
+        return level if mesh is None else level.with_kpoints(mesh)
+
+    @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> LevelOfTheory:
         """Return a level from what :meth:`to_dict` gave or what stands in a level's file.
 
         :raises ValueError: if keys are missing or unknown, or a hash is given that the settings do not have
         """
-        known = {"name", "program", "cp2k_input", "tblite", "kinds", "not_energy", "hash"}
+        known = {"name", "program", "cp2k_input", "tblite", "kinds", "not_energy", "open_shell", "hash"}
         unknown, missing = sorted(set(content) - known), sorted({"name", "program"} - set(content))
         if unknown or missing:
             raise ValueError(
@@ -84,6 +99,7 @@ class LevelOfTheory:
             tblite=dict(content.get("tblite") or {}),
             kinds=copy.deepcopy(dict(content.get("kinds") or {})),
             not_energy=tuple(content.get("not_energy") or ()),
+            open_shell=tuple(content.get("open_shell") or ()),
         )
         if content.get("hash") not in (None, level.hash):
             raise ValueError(
@@ -101,6 +117,7 @@ class LevelOfTheory:
             "tblite": dict(self.tblite),
             "kinds": copy.deepcopy(self.kinds),
             "not_energy": list(self.not_energy),
+            "open_shell": list(self.open_shell),
             "hash": self.hash,
         }
 
@@ -128,10 +145,24 @@ class LevelOfTheory:
         """
         if self.program != "cp2k" or multiplicity < 1:
             raise ValueError(f"no charge {charge} and multiplicity {multiplicity} with {self.program}")
-        content = self.to_dict()
-        content["cp2k_input"]["FORCE_EVAL"]["DFT"].update(CHARGE=charge, MULTIPLICITY=multiplicity)
-        if multiplicity > 1:
-            content["cp2k_input"]["FORCE_EVAL"]["DFT"]["LSD"] = "T"
+        settings: dict[str, Any] = {"CHARGE": charge, "MULTIPLICITY": multiplicity}
+        return self._with_dft(settings | ({"LSD": "T"} if multiplicity > 1 else {}), open_shell=[])
+
+    def with_kpoints(self, mesh: Sequence[int]) -> LevelOfTheory:
+        """Return this level on a Monkhorst-Pack mesh; its hash differs.
+
+        :param mesh: number of k-points along each reciprocal lattice vector, three numbers of at least 1
+        :raises ValueError: if the program has no such setting here or the mesh is none
+        """
+        numbers = [int(number) for number in mesh]
+        if self.program != "cp2k" or len(numbers) != 3 or min(numbers) < 1:
+            raise ValueError(f"no k-points {list(mesh)} with {self.program}; give three numbers of at least 1")
+        return self._with_dft({"KPOINTS": {"SCHEME": "MONKHORST-PACK {} {} {}".format(*numbers)}})
+
+    def _with_dft(self, settings: Mapping[str, Any], **changes: Any) -> LevelOfTheory:
+        """Return this level with other keywords in CP2K's section &DFT."""
+        content = self.to_dict() | changes
+        content["cp2k_input"]["FORCE_EVAL"]["DFT"].update(settings)
         return self.from_dict({key: value for key, value in content.items() if key != "hash"})
 
     def refusal(self, structure: orm.StructureData) -> str | None:
@@ -142,11 +173,35 @@ class LevelOfTheory:
         if odd:
             return f"kinds {', '.join(odd)} are tagged or partially occupied; zero the tags and order the structure"
         elements = [kind.symbol for kind in structure.kinds]
-        if self.kinds:
-            missing = [element for element in elements if element not in self.kinds]
-            return f"level {self.name} has no basis set and potential for {', '.join(missing)}" if missing else None
+        missing = [element for element in elements if self.kinds and element not in self.kinds]
+        if missing:
+            return f"level {self.name} has no basis set and potential for {', '.join(missing)}"
         heavy = [element for element in elements if atomic_numbers[element] > _LAST_XTB_ELEMENT]
-        return f"level {self.name} has no parameters for {', '.join(heavy)}" if heavy else None
+        if heavy and not self.kinds:
+            return f"level {self.name} has no parameters for {', '.join(heavy)}"
+        return self._refuse_spin(structure)
+
+    def _refuse_spin(self, structure: orm.StructureData) -> str | None:
+        """Return what is wrong with charge and multiplicity, None if nothing is.
+
+        The cores that the method leaves out hold pairs of electrons only, so all electrons tell odd from even.
+        """
+        if self.program != "cp2k":
+            return None
+        metals = sorted({kind.symbol for kind in structure.kinds} & set(self.open_shell))
+        if metals:
+            return f"{', '.join(metals)} may have unpaired electrons; state labels.multiplicity (1 if there are none)"
+        method = self.cp2k_input["FORCE_EVAL"].get("DFT", {})
+        charge, multiplicity = int(method.get("CHARGE", 0)), int(method.get("MULTIPLICITY", 1))
+        symbols = [structure.get_kind(site.kind_name).symbol for site in structure.sites]
+        electrons = sum(atomic_numbers[symbol] for symbol in symbols) - charge
+        if (electrons + multiplicity) % 2 == 1:
+            return None
+        parity = "odd" if electrons % 2 else "even"
+        return (
+            f"the number of electrons at charge {charge} is {parity}, which multiplicity {multiplicity} cannot be; "
+            "state labels.charge or labels.multiplicity"
+        )
 
     def cp2k_parameters(self, structure: orm.StructureData) -> dict[str, Any]:
         """Return CP2K's input for one structure, with cell and kinds; aiida-cp2k adds the coordinates.

@@ -10,7 +10,7 @@ from aiida import orm
 from aiida.common.links import LinkType
 from aiida.engine import ExitCode
 
-from aiida_mofmace.data.label import DftLabelData
+from aiida_mofmace.data.label import DftLabelData, nearest_distance
 from aiida_mofmace.data.level import LevelOfTheory
 
 from .careful import CarefulParser
@@ -43,9 +43,12 @@ class Cp2kLabelParser(CarefulParser):
         inputs = self.node.base.links.get_incoming(link_type=LinkType.INPUT_CALC).nested()
         symbols = _symbols(inputs["structure"])
         problem = self._problem_of_numbers(parsed, inputs["parameters"].get_dict(), symbols)
-        if problem is None:
-            self.out("label", _label(parsed, inputs, symbols))
-        return problem
+        if problem is not None:
+            return problem
+        if _is_intermediate(inputs):
+            return self.failure("ERROR_INTERMEDIATE_SETTINGS")
+        self.out("label", _label(parsed, inputs, symbols))
+        return None
 
     def _killed(self) -> ExitCode | None:
         """Return why the scheduler ended the job, if it said so."""
@@ -101,16 +104,32 @@ def _label(parsed: dict[str, Any], inputs: Mapping[str, Any], symbols: list[str]
         program_version=f"CP2K {parsed['version']}",
         warnings=parsed["warnings"],
         flags=_flags(inputs),
+        minimum_distance=nearest_distance(inputs["structure"]),
+        band_gap=parsed["band_gap"],
+        scf_steps=parsed["scf_steps"],
+        wall_seconds=_storable(parsed["wall_seconds"]),
     )
 
 
+def _is_intermediate(inputs: Mapping[str, Any]) -> bool:
+    """Return whether the settings change energies, so that the result is none of this level of theory."""
+    content = {key: value for key, value in inputs["level"].get_dict().items() if key != "hash"}
+    level = LevelOfTheory.from_dict(content)
+    used = inputs["parameters"].get_dict()
+    scf = used["FORCE_EVAL"]["DFT"].get("SCF", {})
+    content["cp2k_input"]["FORCE_EVAL"]["DFT"]["SCF"] = scf
+    return LevelOfTheory.from_dict(content).hash != level.hash
+
+
 def _flags(inputs: Mapping[str, Any]) -> list[str]:
-    """Return how the label was rescued: from a wave function, or with other SCF settings than the level's."""
+    """Return how the label was rescued: from a wave function, and with what other settings before or in this run."""
     asked = inputs["level"].get_dict()["cp2k_input"]["FORCE_EVAL"]["DFT"].get("SCF", {})
     used = inputs["parameters"].get_dict()["FORCE_EVAL"]["DFT"].get("SCF", {})
     other = {key for key in {*asked, *used} if asked.get(key) != used.get(key)}
     restarted = ["restarted"] if "parent_calc_folder" in inputs else []
-    return restarted + (["scf_remedy"] if other - {"SCF_GUESS"} else [])
+    tried = inputs["rescue"].get_list() if "rescue" in inputs else []
+    named = [f"scf_remedy: {name}" for name in tried]
+    return restarted + (named or (["scf_remedy"] if other - {"SCF_GUESS"} else []))
 
 
 def _symbols(structure: orm.StructureData) -> list[str]:

@@ -18,6 +18,8 @@ _STRESS = re.compile(
     r"^ STRESS\| Analytical stress tensor \[(\w+)\]\s*\n.*\n((?: STRESS\|\s+[xyz] .*\n){3})", re.MULTILINE
 )
 _SCF_STEPS = re.compile(r"Leaving inner SCF loop after reaching\s+(\d+) steps|SCF run converged in\s+(\d+) steps")
+_SCF_STEP = re.compile(r"^\s+(\d+) \S+/\S+ .*?(\S+)\s+(-?\d+\.\d+)\s+\S+$", re.MULTILINE)
+_GAP = re.compile(r"^ MO\|.* Band gap:\s+\S+ a\.u\.\s+(\S+) eV$", re.MULTILINE)
 _WARNING = re.compile(r"\*\*\* WARNING in \S+ :: (.*?) ?\*\*\*$", re.MULTILINE)
 _ABORT = re.compile(r"\[ABORT\](.*?)\n \*{20,}", re.DOTALL)
 _WALL_TIME = re.compile(r"^ CP2K\s+\d+\s+\S+\s+\S+\s+\S+\s+\S+\s+(\S+)$", re.MULTILINE)
@@ -48,6 +50,8 @@ def parse_cp2k_output(text: str) -> dict[str, Any]:
     stress                    3 by 3 stress in eV/Å³ with ASE's sign; None if not printed
     scf_converged             whether the self-consistent field converged; None if there was none
     scf_steps                 steps of the last self-consistent field, or None
+    scf_convergence           convergence after each step of the last self-consistent field
+    band_gap                  smallest gap between occupied and empty orbitals in eV, or None where it is not printed
     walltime_exceeded         whether CP2K stopped because of its own wall time
     out_of_memory             whether memory could not be had
     abort                     why CP2K aborted, or None
@@ -71,6 +75,8 @@ def parse_cp2k_output(text: str) -> dict[str, Any]:
         "stress": _stress(text),
         "scf_converged": _scf_converged(text),
         "scf_steps": int(steps[-1]) if steps else None,
+        "scf_convergence": _convergence(text),
+        "band_gap": _gap(text),
         "walltime_exceeded": "exceeded requested execution time" in text,
         "out_of_memory": any(sign in text.lower() for sign in _OUT_OF_MEMORY),
         "abort": _abort(text),
@@ -127,6 +133,19 @@ def _scf_converged(text: str) -> bool | None:
     if "SCF run NOT converged" in text or "SCF run terminated" in text:
         return False
     return True if "SCF run converged in" in text else None
+
+
+def _convergence(text: str) -> list[float]:
+    """Return the convergence after each step of the last table."""
+    table = text.rpartition("SCF WAVEFUNCTION OPTIMIZATION")[2]
+    return [_number(word) for _, word, _ in _SCF_STEP.findall(table)]
+
+
+def _gap(text: str) -> float | None:
+    """Return the smallest gap of all spins and k-points; CP2K prints it only where the level's printing asks for it."""
+    gaps = [_number(word) for word in _GAP.findall(text)]
+    known = [gap for gap in gaps if math.isfinite(gap)]
+    return min(known) if known else None
 
 
 def _abort(text: str) -> str | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from aiida.engine import ExitCode
 
-from aiida_mofmace.data.label import DftLabelData
+from aiida_mofmace.data.label import DftLabelData, nearest_distance
 from aiida_mofmace.data.level import LevelOfTheory
 
 from .base import WorkerParser
@@ -31,6 +31,7 @@ class TbliteLabelParser(WorkerParser):
             converged=True,
             level_of_theory=LevelOfTheory.from_dict(self.node.inputs.level.get_dict()).summary,
             program_version="tblite",
+            minimum_distance=nearest_distance(structure),
         )
         self.out("label", label)
 

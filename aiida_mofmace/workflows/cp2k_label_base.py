@@ -31,9 +31,11 @@ _CODES = Cp2kLabelCalculation.exit_codes
 
 def scf_remedies(parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what to try, in order, where the self-consistent field of this CP2K input did not converge."""
-    method = str(parameters["FORCE_EVAL"]["DFT"].get("QS", {}).get("METHOD", "GPW"))
+    settings = parameters["FORCE_EVAL"]["DFT"]
+    method = str(settings.get("QS", {}).get("METHOD", "GPW"))
     known: dict[str, list[dict[str, Any]]] = yaml.safe_load(_REMEDIES.read_text(encoding="utf-8"))
-    return known["xTB" if method.upper() == "XTB" else "GPW"]
+    remedies = known["xTB" if method.upper() == "XTB" else "GPW"]
+    return [remedy for remedy in remedies if "KPOINTS" not in settings or remedy.get("k_points", True)]
 
 
 def apply_scf_remedy(parameters: Mapping[str, Any], remedy: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,8 +62,9 @@ def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
 class Cp2kLabelBaseWorkChain(BaseRestartWorkChain):
     """Label one structure with CP2K, with restarts.
 
-    A self-consistent field that does not converge gets other mixing, then orbital transformation; a run that met its
-    wall time goes on from its wave function; what was lost is computed once more. Wrong input is not tried again.
+    A self-consistent field that does not converge gets other mixing, then orbital transformation, then smearing to
+    begin with; a run that met its wall time goes on from its wave function; what was lost is computed once more. Wrong
+    input is not tried again.
     """
 
     _process_class = Cp2kLabelCalculation
@@ -114,6 +117,7 @@ class Cp2kLabelBaseWorkChain(BaseRestartWorkChain):
         parameters = level.cp2k_parameters(self.inputs.structure)
         if options.get("max_wallclock_seconds"):
             parameters["GLOBAL"]["WALLTIME"] = int(_WALL_FRACTION * options["max_wallclock_seconds"])
+        self.ctx.level_parameters = parameters
         self.ctx.inputs = AttributeDict(
             {
                 "code": self.inputs.code,
@@ -149,27 +153,47 @@ class Cp2kLabelBaseWorkChain(BaseRestartWorkChain):
         )
         if not steps:
             return ProcessHandlerReport(True, self.exit_codes.ERROR_NO_PROGRESS)
-        parameters = self.ctx.inputs.parameters.get_dict()
-        method = parameters["FORCE_EVAL"]["DFT"]
-        method["SCF"]["SCF_GUESS"] = "RESTART"
-        method["RESTART_FILE_NAME"] = "./parent_calc/aiida-RESTART.wfn"
-        self.ctx.inputs.parameters = orm.Dict(parameters)
-        self.ctx.inputs.parent_calc_folder = calculation.outputs.remote_folder
+        self._go_on_from(calculation, self.ctx.inputs.parameters.get_dict())
         self.report(f"out of wall time after {steps} steps, going on from the wave function")
         return ProcessHandlerReport(True)
 
     @process_handler(priority=410, exit_codes=[_CODES.ERROR_SCF_NOT_CONVERGED])
     def handle_scf_not_converged(self, calculation: orm.CalcJobNode) -> ProcessHandlerReport:
         """Start again with the next remedy: other mixing, then orbital transformation where the method has it."""
-        parameters = self.ctx.inputs.parameters.get_dict()
-        remedies = scf_remedies(parameters)
+        remedies = scf_remedies(self.ctx.inputs.parameters.get_dict())
         tried = self.ctx.scf_remedies_tried
         if tried >= len(remedies):
             return ProcessHandlerReport(True, self.exit_codes.ERROR_SCF_NOT_CONVERGED.format(n=len(remedies)))
         self.ctx.scf_remedies_tried += 1
-        self.ctx.inputs.parameters = orm.Dict(apply_scf_remedy(parameters, remedies[tried]))
-        self.report(f"the self-consistent field did not converge, next try: {remedies[tried]['name']}")
+        remedy = remedies[tried]
+        parameters = apply_scf_remedy(self.ctx.level_parameters, remedy)
+        if remedy.get("from_wave_function") and "remote_folder" in calculation.outputs:
+            self._go_on_from(calculation, parameters)
+        else:
+            self.ctx.inputs.parameters = orm.Dict(parameters)
+            self.ctx.inputs.pop("parent_calc_folder", None)
+        self.ctx.inputs.rescue = orm.List([*self._rescued_by(), remedy["name"]])
+        self.report(f"the self-consistent field did not converge, next try: {remedy['name']}")
         return ProcessHandlerReport(True)
+
+    @process_handler(priority=420, exit_codes=[_CODES.ERROR_INTERMEDIATE_SETTINGS])
+    def handle_intermediate_settings(self, calculation: orm.CalcJobNode) -> ProcessHandlerReport:
+        """Go back to the level's own settings, from the wave function that the helping ones converged to."""
+        self._go_on_from(calculation, copy.deepcopy(self.ctx.level_parameters))
+        self.report("converged with settings that change the energy, going on with those of the level")
+        return ProcessHandlerReport(True)
+
+    def _go_on_from(self, calculation: orm.CalcJobNode, parameters: dict[str, Any]) -> None:
+        """Let the next run begin with the wave function that a run left."""
+        method = parameters["FORCE_EVAL"]["DFT"]
+        method["SCF"]["SCF_GUESS"] = "RESTART"
+        method["RESTART_FILE_NAME"] = f"./parent_calc/aiida-RESTART.{'kp' if 'KPOINTS' in method else 'wfn'}"
+        self.ctx.inputs.parameters = orm.Dict(parameters)
+        self.ctx.inputs.parent_calc_folder = calculation.outputs.remote_folder
+
+    def _rescued_by(self) -> list[str]:
+        """Return the names of the remedies tried so far."""
+        return list(self.ctx.inputs.rescue.get_list()) if "rescue" in self.ctx.inputs else []
 
     @process_handler(priority=400, exit_codes=[_CODES.ERROR_OUTPUT_MISSING, _CODES.ERROR_OUTPUT_INCOMPLETE])
     def handle_lost_output(self, calculation: orm.CalcJobNode) -> ProcessHandlerReport:

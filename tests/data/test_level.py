@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -85,9 +86,18 @@ def test_what_changes_energies_changes_the_hash(path: str, value: Any) -> None:
 def test_no_remedy_changes_the_level(name: str) -> None:
     level = LevelOfTheory.load(name)
     for remedy in scf_remedies(level.cp2k_input):
+        if remedy.get("intermediate"):
+            continue
         changed = _changed(level, "cp2k_input", apply_scf_remedy(level.cp2k_input, remedy))
         assert changed.cp2k_input != level.cp2k_input
         assert changed.hash == level.hash, remedy["name"]
+
+
+def test_smearing_is_no_label_but_a_step_on_the_way() -> None:
+    level = LevelOfTheory.load("pbe-d3")
+    (remedy,) = [remedy for remedy in scf_remedies(level.cp2k_input) if remedy.get("intermediate")]
+    assert "SMEAR" in remedy["scf"]
+    assert _changed(level, "cp2k_input", apply_scf_remedy(level.cp2k_input, remedy)).hash != level.hash
 
 
 def test_charge_makes_a_level_of_its_own(water: orm.StructureData) -> None:
@@ -130,6 +140,55 @@ def _structure(symbols: str, **options: Any) -> orm.StructureData:
 def test_refused_structures(aiida_profile: Any, level: str, structure: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         LevelOfTheory.load(level).cp2k_parameters(_structure(**structure))
+
+
+@pytest.mark.parametrize(
+    ("symbols", "charge", "multiplicity", "message"),
+    [
+        ("OH", 0, None, "electrons at charge 0 is odd, which multiplicity 1 cannot be"),
+        ("OH2", 0, 2, "electrons at charge 0 is even, which multiplicity 2 cannot be"),
+        ("OH", -1, None, None),
+        ("OH", 0, 2, None),
+        ("NiO", 0, None, "Ni may have unpaired electrons; state labels.multiplicity"),
+        ("NiO", 0, 1, None),
+        ("NiO", 0, 3, None),
+        ("ZnO", 0, None, None),
+    ],
+)
+def test_spin_and_charge_of_a_protocol(
+    aiida_profile: Any, symbols: str, charge: int, multiplicity: int | None, message: str | None
+) -> None:
+    section = {"charge": charge, "multiplicity": multiplicity, "kpoints": None}
+    level = LevelOfTheory.from_protocol({"level": "pbe-d3", "labels": section})
+    refusal = level.refusal(_structure(symbols))
+    assert refusal is None if message is None else message in str(refusal)
+    assert LevelOfTheory.from_dict(level.to_dict()) == level
+
+
+def test_k_points_make_a_level_of_their_own(water: orm.StructureData) -> None:
+    section = {"charge": 0, "multiplicity": None, "kpoints": [2, 2, 1]}
+    level, gamma = LevelOfTheory.from_protocol({"level": "pbe-d3", "labels": section}), LevelOfTheory.load("pbe-d3")
+    assert level.hash != gamma.hash
+    assert level.cp2k_parameters(water)["FORCE_EVAL"]["DFT"]["KPOINTS"] == {"SCHEME": "MONKHORST-PACK 2 2 1"}
+    names = [remedy["name"] for remedy in scf_remedies(level.cp2k_input)]
+    assert "orbital transformation" not in names
+    assert len(names) == len(scf_remedies(gamma.cp2k_input)) - 1
+    with pytest.raises(ValueError, match="give three numbers of at least 1"):
+        gamma.with_kpoints([2, 0, 1])
+    with pytest.raises(ValueError, match="no k-points"):
+        LevelOfTheory.load("gfn1-xtb-tblite").with_kpoints([2, 2, 2])
+
+
+@pytest.mark.cp2k
+def test_every_basis_set_and_potential_is_in_the_installed_files() -> None:
+    level = LevelOfTheory.load("pbe-d3")
+    folder = Path("/usr/share/cp2k")
+    if not folder.is_dir():
+        pytest.skip("CP2K'S DATA ARE NOT INSTALLED: install them with: apt-get install cp2k-data")
+    for keyword, file in (("BASIS_SET", "BASIS_MOLOPT"), ("POTENTIAL", "GTH_POTENTIALS")):
+        lines = (folder / file).read_text(encoding="utf-8").splitlines()
+        known = {(words[0], name) for words in map(str.split, lines) if words for name in words[1:]}
+        assert [element for element, kind in level.kinds.items() if (element, kind[keyword]) not in known] == []
 
 
 def test_refused_levels() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,10 @@ def label(
     retrieved: str | Mapping[str, bytes | str],
     atoms_of: str = "water_converged",
     level_name: str = "gfn1-xtb",
+    *,
     options: Mapping[str, Any] | None = None,
+    change: Callable[[dict[str, Any]], None] = lambda parameters: None,
+    more: Mapping[str, orm.Data] | None = None,
 ) -> tuple[dict[str, Any], ExitCode]:
     """Parse a recorded output as the label of the recorded structure."""
     atoms = read(RECORDED / atoms_of / "aiida.coords.xyz")
@@ -33,10 +36,13 @@ def label(
     atoms.pbc = True
     structure = orm.StructureData(ase=atoms)
     level = LevelOfTheory.load(level_name)
-    inputs = {
+    parameters = level.cp2k_parameters(structure)
+    change(parameters)
+    inputs: dict[str, Any] = {
         "structure": structure,
         "level": orm.Dict(level.to_dict()),
-        "parameters": orm.Dict(level.cp2k_parameters(structure)),
+        "parameters": orm.Dict(parameters),
+        **(more or {}),
     }
     source = RECORDED / retrieved if isinstance(retrieved, str) else retrieved
     return parse(finished_job(computer, "mofmace.cp2k_label", inputs, source, options))
@@ -54,12 +60,41 @@ def test_label_of_water(aiida_localhost: orm.Computer) -> None:
     assert node.level_of_theory == LevelOfTheory.load("gfn1-xtb").summary
     assert node.base.attributes.get("program_version") == "CP2K 2023.1"
     assert outputs["output_parameters"].get("scf_steps") == 13
+    convergence = outputs["output_parameters"]["scf_convergence"]
+    assert len(convergence) == 13
+    assert convergence[-1] < 1e-7 < convergence[-2]
+    assert node.base.attributes.get("scf_steps") == 13
+    assert node.minimum_distance == pytest.approx(0.951315, abs=1e-6)
+    assert node.wall_seconds == 0.322
+    assert node.band_gap is None
 
 
 def test_label_of_a_density_functional(aiida_localhost: orm.Computer) -> None:
     outputs, code = label(aiida_localhost, "hydrogen_pbe", "hydrogen_pbe", "pbe-d3")
     assert code.status == 0
     np.testing.assert_allclose(outputs["label"].forces[0], [0, 0, 0.39041330263], atol=1e-9)
+
+
+def test_the_band_gap_is_in_the_label_where_it_is_printed(aiida_localhost: orm.Computer) -> None:
+    outputs, code = label(aiida_localhost, "hydrogen_gap", "hydrogen_gap", "pbe-d3")
+    assert code.status == 0
+    # Eigenvalues of -9.830714 and 5.163947 eV.
+    assert outputs["label"].band_gap == pytest.approx(14.994661)
+
+
+def test_settings_that_change_the_energy_make_no_label(aiida_localhost: orm.Computer) -> None:
+    def smear(parameters: dict[str, Any]) -> None:
+        parameters["FORCE_EVAL"]["DFT"]["SCF"]["SMEAR"] = {"METHOD": "FERMI_DIRAC", "ELECTRONIC_TEMPERATURE": 1000.0}
+
+    outputs, code = label(aiida_localhost, "hydrogen_pbe", "hydrogen_pbe", "pbe-d3", change=smear)
+    assert code.status == 402
+    assert "label" not in outputs
+
+
+def test_flags_name_what_was_tried(aiida_localhost: orm.Computer) -> None:
+    rescue = {"rescue": orm.List(["first", "second"])}
+    outputs, _ = label(aiida_localhost, "hydrogen_pbe", "hydrogen_pbe", "pbe-d3", more=rescue)
+    assert outputs["label"].flags == ["scf_remedy: first", "scf_remedy: second"]
 
 
 @pytest.mark.parametrize(
