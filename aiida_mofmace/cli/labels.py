@@ -2,68 +2,166 @@
 
 from __future__ import annotations
 
-from typing import IO, TYPE_CHECKING
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
 import click
-from aiida.cmdline.params.types import ProcessParamType
+from aiida.cmdline.params.types import DataParamType, ProcessParamType
 from aiida.cmdline.utils.decorators import with_dbenv
 
 if TYPE_CHECKING:
     from aiida import orm
 
+    from aiida_mofmace.report.labels import LabelRecord
+
 __all__ = ["labels"]
 
-level_option = click.option(
-    "--level", metavar="NAME|HASH", help="Only this level of theory: its name, or the beginning of its hash."
+_FILTERS = (
+    click.option(
+        "--level", metavar="NAME|HASH", help="Only this level of theory: its name, or the beginning of its hash."
+    ),
+    click.option(
+        "--process",
+        type=ProcessParamType(),
+        metavar="PROCESS",
+        help="Only labels of this run: its PK or UUID.",
+    ),
+    click.option(
+        "--system", metavar="FORMULA", help="Only this formula, of all atoms or of the framework without the gas."
+    ),
+    click.option("--loading", type=int, metavar="N", help="Only labels with N gas molecules, as their dataset says."),
+    click.option(
+        "--round", "round_", type=int, metavar="N", help="Only labels that came with this round of a dataset, from 0."
+    ),
+    click.option(
+        "--quality",
+        metavar="good|flagged|FLAG",
+        help="Only what the sanity filter lets pass, what it does not, or what was rescued: restarted, scf_remedy.",
+    ),
 )
-process_option = click.option(
-    "--process", type=ProcessParamType(), metavar="PROCESS", help="Only labels of this run: PK or UUID of a process."
-)
+
+
+def filtered(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that choose labels."""
+    for option in reversed(_FILTERS):
+        command = option(command)
+    return command
+
+
+def _find(level: str | None, process: orm.ProcessNode | None, **conditions: Any) -> list[LabelRecord]:
+    """Return the labels that the options choose."""
+    from aiida_mofmace.report.labels import LabelFilter, find_labels
+
+    conditions["round"] = conditions.pop("round_")
+    try:
+        return find_labels(level, process, LabelFilter(**conditions))
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
 
 
 @click.group()
 def labels() -> None:
-    """List and export DFT labels with the UUIDs of label and structure."""
+    """List, show, export and import DFT labels with the UUIDs of label and structure."""
 
 
 @labels.command("list")
-@level_option
-@process_option
+@filtered
 @with_dbenv()
-def list_(level: str | None, process: orm.ProcessNode | None) -> None:
-    """List the labels in order of their UUID: energy (eV), greatest force (eV/Å), level of theory."""
-    from aiida_mofmace.report.labels import find_labels
+def list_(**conditions: Any) -> None:
+    """List labels in order of their UUID: energy (eV), greatest force (eV/Å), level of theory, quality.
 
-    records = find_labels(level, process)
+    Where a label stands in a dataset, its loading and round are listed. A label that the sanity filter flagged is
+    marked with the reason.
+    """
+    records = _find(**conditions)
     click.echo(
-        f"{'PK':>7}  {'label':36}  {'structure':36}  {'formula':18}{'energy':>14}{'max force':>11}  level of theory"
+        f"{'PK':>7}  {'label':36}  {'structure':36}  {'formula':18}{'energy':>14}{'max force':>11}"
+        f"{'loading':>9}{'round':>7}  level of theory"
     )
     for record in records:
-        mark = "" if record.converged else "  NOT CONVERGED"
+        known = ["-" if value is None else str(value) for value in (record.origin.loading, record.origin.round)]
         click.echo(
             f"{record.pk:>7}  {record.label_uuid}  {record.structure_uuid or '-':36}  {record.formula:18}"
-            f"{record.energy:>14.4f}{record.max_force:>11.3f}  {record.level['name']} {record.level['hash'][:8]}{mark}"
+            f"{record.energy:>14.4f}{record.max_force:>11.3f}{known[0]:>9}{known[1]:>7}"
+            f"  {record.level['name']} {record.level['hash'][:8]}{_marks(record)}"
         )
     click.echo(f"{len(records)} labels")
+
+
+def _marks(record: LabelRecord) -> str:
+    marks = [] if record.converged else ["NOT CONVERGED"]
+    marks += [f"FLAGGED: {reason}" for reason in record.reasons]
+    return "".join(f"  {mark}" for mark in [*marks, *record.flags])
+
+
+@labels.command()
+@click.argument("label", type=DataParamType())
+@with_dbenv()
+def show(label: orm.Data) -> None:
+    """Show everything of one label, given by PK or UUID.
+
+    Energy, forces, level, program, how it was rescued, the job and the runs that called it, the structure, and the
+    datasets that hold it.
+    """
+    from aiida_mofmace.data.label import DftLabelData
+    from aiida_mofmace.report.label_details import describe_label
+
+    if not isinstance(label, DftLabelData):
+        raise click.ClickException(f"node {label.pk} is no label but {type(label).__name__}; see `mofmace labels list`")
+    click.echo(describe_label(label))
 
 
 @labels.command()
 @click.option(
     "-o", "--out", type=click.File("w", encoding="utf-8", lazy=True), required=True, help="File to write; - for stdout."
 )
-@level_option
-@process_option
+@filtered
 @with_dbenv()
-def export(out: IO[str], level: str | None, process: orm.ProcessNode | None) -> None:
-    """Write every label as a frame of one extended-XYZ file.
+def export(out: IO[str], **conditions: Any) -> None:
+    """Write labels as frames of one extended-XYZ file.
 
     Each frame has REF_energy (eV), REF_forces (eV/Å), REF_stress (eV/Å³, where the program gave it), structure_uuid,
     label_uuid, and name and hash of the level of theory. Frames stand in order of the label's UUID: the nodes of one
-    archive give the same file in every profile.
+    archive give the same file in every profile. `--quality good` leaves out what the sanity filter flagged.
     """
-    from aiida_mofmace.report.labels import find_labels, write_labels
+    from aiida_mofmace.report.label_export import write_labels
 
-    count, left_out = write_labels(find_labels(level, process), out)
+    count, left_out = write_labels(_find(**conditions), out)
     click.echo(f"{count} labels written to {out.name}", err=True)
     for record in left_out:
         click.echo(f"left out: label {record.label_uuid} was not made by a job, its structure is not known", err=True)
+
+
+@labels.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--level", required=True, metavar="NAME", help="Level of theory: one of the package's, or any other.")
+@click.option("--program", metavar="NAME", help="Program that computed the labels; needed for another level.")
+@click.option("--origin", required=True, metavar="TEXT", help="Where the labels come from: people, paper, DOI.")
+@click.option("--energy-key", default="REF_energy", show_default=True, help="Key of the energy (eV) in the file.")
+@click.option("--forces-key", default="REF_forces", show_default=True, help="Key of the forces (eV/Å) in the file.")
+@click.option("--stress-key", default="REF_stress", show_default=True, help="Key of the stress (eV/Å³) in the file.")
+@with_dbenv()
+def import_(file: Path, level: str, program: str | None, origin: str, **keys: str) -> None:
+    """Take the labels of an extended-XYZ file that somebody else computed.
+
+    Every frame becomes a structure and a label, both made by a step of the provenance graph from the file, the stated
+    level and the stated origin. State a level of the package only if the settings really were the same: such labels
+    can stand in one dataset with those made here.
+    """
+    from aiida import orm
+
+    from aiida_mofmace.workflows.label_import import BATCH, check_frames, foreign_level, import_labels
+
+    named = {name.removesuffix("_key"): key for name, key in keys.items()}
+    content = file.read_bytes()
+    try:
+        theory, count = foreign_level(level, program), check_frames(content, named)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    source, stated = orm.SinglefileData(io.BytesIO(content), filename=file.name).store(), orm.Dict(theory).store()
+    for first in range(0, count, BATCH):
+        frames = [first, min(first + BATCH, count)]
+        import_labels(source, stated, orm.Dict({"statement": origin, "keys": named, "frames": frames}))
+    click.echo(f"{count} labels imported at {theory['name']} (settings {theory['hash']}); origin: {origin}")

@@ -34,8 +34,8 @@ def collect(process: orm.ProcessNode) -> dict[str, Any]:
     """Read what a run of ``MofMaceWorkChain`` (or of a part of it) has given so far.
 
     :param process: the run, finished or not
-    :return: header, phases, labels, failures, learning_curve, parity, selections, deviations, isotherm, timeseries,
-        heat_of_adsorption, experiment, and missing (part -> reason)
+    :return: header, phases, labels, failures, flagged, learning_curve, parity, selections, deviations, isotherm,
+        timeseries, heat_of_adsorption, experiment, and missing (part -> reason)
     """
     tree = ProcessTree(int(process.pk or 0))
     header = describe(process, tree)
@@ -46,6 +46,7 @@ def collect(process: orm.ProcessNode) -> dict[str, Any]:
         "phases": _phases(tree),
         "labels": _labels(tree),
         "failures": _failures(tree),
+        "flagged": _flagged(tree),
         "learning_curve": dict_output(tree, "learning_curve", "ActiveLearningWorkChain").get("rounds", []),
         "stop_reason": _stop_reason(tree),
         "parity": _parity(tree),
@@ -125,6 +126,8 @@ def _labels(tree: ProcessTree) -> dict[str, Any]:
     return {
         "made": len(labels),
         "failed": len(_failures(tree)),
+        "flagged": len(_flagged(tree)),
+        "left_out": sum(row["left_out"] for row in _flagged(tree)),
         "levels": [{"name": name, "hash": hash_, "count": count} for (name, hash_), count in sorted(levels.items())],
     }
 
@@ -143,6 +146,17 @@ def _failures(tree: ProcessTree) -> list[dict[str, Any]]:
                 reason = load(child).exit_message or child.state
                 status = {"exit_status": child.exit_status, "pk": child.pk, "reason": reason}
                 rows.append({"where": where, "key": child.name, **status})
+    return rows
+
+
+def _flagged(tree: ProcessTree) -> list[dict[str, Any]]:
+    """List the labels that the sanity filter flagged, with the reasons."""
+    rows: list[dict[str, Any]] = []
+    for record in tree.labelled("LabelWorkChain"):
+        node = output(record, "flagged")
+        content = node.get_dict() if isinstance(node, orm.Dict) else {}
+        where = journal_name(tree, record)
+        rows += [{"where": where, "key": key, **value} for key, value in sorted(content.items())]
     return rows
 
 

@@ -1,21 +1,23 @@
-"""Every DFT label of a profile: a table, and one extended-XYZ file."""
+"""Every DFT label of a profile as a table, chosen by what it is of and how good it is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import IO, Any, cast
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from aiida import orm
-from ase import Atoms
+from ase.formula import Formula
 
 from aiida_mofmace.data.label import DftLabelData
+from aiida_mofmace.report.label_origins import FrameOrigin, copies_of_labels, frame_origins, structures_of_labels
+from aiida_mofmace.report.label_origins import reasons_of_labels as _reasons
 from aiida_mofmace.report.tree import ProcessTree
 
-__all__ = ["LabelRecord", "find_labels", "label_atoms", "write_labels"]
+__all__ = ["FLAGGED", "GOOD", "LabelFilter", "LabelRecord", "find_labels"]
 
-
-_JOB = ["attributes.remote_workdir", "ctime", "uuid"]
+GOOD, FLAGGED = "good", "flagged"
+_KEYS = ("formula", "symbols", "energy", "max_force", "converged", "level_of_theory", "flags", "origin")
 
 
 @dataclass(frozen=True)
@@ -23,10 +25,14 @@ class LabelRecord:
     """One label with the structure it belongs to.
 
     :param label_uuid: UUID of the label
-    :param structure_uuid: UUID of the structure that the job was given; None for a label that no job made
+    :param structure_uuid: UUID of the structure that the label belongs to; None for a label that no process made
     :param energy: total energy in eV
     :param max_force: greatest force on an atom in eV/Å
     :param level: name, program and hash of the level of theory
+    :param flags: how the label was rescued
+    :param reasons: why the sanity filter flagged it; empty for a good one
+    :param origin: loading, round and group, of a label that stands in a dataset
+    :param elsewhere: where it comes from, of a label that was imported
     """
 
     pk: int
@@ -37,61 +43,124 @@ class LabelRecord:
     max_force: float
     converged: bool
     level: dict[str, str]
+    flags: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+    origin: FrameOrigin = field(default_factory=FrameOrigin)
+    framework: str = ""
+    elsewhere: str | None = None
 
 
-def find_labels(level: str | None = None, process: orm.ProcessNode | None = None) -> list[LabelRecord]:
-    """Return the labels of the profile, in order of their UUID.
+@dataclass(frozen=True)
+class LabelFilter:
+    """What labels are wanted; None means all of them.
 
-    Where AiiDA took a job from its cache, the label is a copy. Over a whole profile only the first is given; of one
-    process all are, as it used them.
+    :param level: name, or beginning of the hash, of the level of theory
+    :param system: formula of all atoms, or of the framework without the gas; in any order of the elements
+    :param loading: gas molecules in the structure
+    :param round: round of labels that it came with in its dataset, from 0
+    :param quality: "good" for those that the sanity filter lets pass and that converged, "flagged" for the others, or
+        the beginning of a flag such as "restarted" or "scf_remedy"
+    """
+
+    level: str | None = None
+    system: str | None = None
+    loading: int | None = None
+    round: int | None = None
+    quality: str | None = None
+
+    def takes(self, record: LabelRecord) -> bool:
+        """Return whether a label is wanted."""
+        return (
+            self._takes_level(record)
+            and (self.system is None or hill(self.system) in (record.formula, record.framework))
+            and self.loading in (None, record.origin.loading)
+            and self.round in (None, record.origin.round)
+            and self._takes_quality(record)
+        )
+
+    def _takes_level(self, record: LabelRecord) -> bool:
+        level = self.level
+        return level is None or record.level["name"] == level or record.level["hash"].startswith(level)
+
+    def _takes_quality(self, record: LabelRecord) -> bool:
+        is_good = record.converged and not record.reasons
+        if self.quality in (None, GOOD, FLAGGED):
+            return self.quality is None or is_good == (self.quality == GOOD)
+        return any(flag.startswith(str(self.quality)) for flag in record.flags)
+
+
+def hill(formula: str) -> str:
+    """Return a formula in Hill's order.
+
+    :raises ValueError: if it is no formula
+    """
+    try:
+        return str(Formula(formula).format("hill"))
+    except Exception as error:  # ase raises whatever its parser stumbles over
+        raise ValueError(f"{formula!r} is no chemical formula; write e.g. C10H10Al4O16") from error
+
+
+def find_labels(
+    level: str | None = None, process: orm.ProcessNode | None = None, wanted: LabelFilter | None = None
+) -> list[LabelRecord]:
+    """Return labels of the profile, in order of their UUID.
+
+    Where AiiDA took a job from its cache, the label is a copy; so is that of a structure that equals another. Over a
+    whole profile only the first is given; of one process all are, as it used them.
 
     :param level: name or hash (or its beginning) of the level of theory; None for all
     :param process: only labels made by this process or by what it called; None for all
+    :param wanted: further conditions
+    :raises ValueError: if a condition cannot be read
     """
-    keys = ("formula", "energy", "max_force", "converged", "level_of_theory")
-    builder = orm.QueryBuilder().append(
-        DftLabelData, tag="label", project=["id", "uuid", *(f"attributes.{key}" for key in keys)]
-    )
-    structures = _structures()
-    wanted = None if process is None else _made_by(process)
-    copies = _copies() if process is None else set()
+    wanted = wanted or LabelFilter()
+    if wanted.system is not None:
+        hill(wanted.system)
+    builder = orm.QueryBuilder().append(DftLabelData, project=["id", "uuid", *(f"attributes.{key}" for key in _KEYS)])
+    tables = _Tables()
+    made = None if process is None else _made_by(process)
     records = [
-        LabelRecord(pk, uuid, structures.get(pk), formula, energy, max_force, bool(converged), theory)
-        for pk, uuid, formula, energy, max_force, converged, theory in builder.iterall()
-        if pk not in copies and (wanted is None or pk in wanted)
+        tables.record(pk, uuid, dict(zip(_KEYS, values, strict=True)))
+        for pk, uuid, *values in builder.iterall()
+        if (made is None and pk not in tables.copies) or (made is not None and pk in made)
     ]
-    chosen = [r for r in records if level is None or r.level["name"] == level or r.level["hash"].startswith(level)]
+    chosen = [r for r in records if wanted.takes(r) and LabelFilter(level).takes(r)]
     return sorted(chosen, key=lambda record: record.label_uuid)
 
 
-def _structures() -> dict[int, str]:
-    """Return the UUID of the structure of every label, by the label's PK."""
-    builder = orm.QueryBuilder().append(orm.StructureData, tag="structure", project="uuid")
-    builder.append(
-        orm.CalculationNode, with_incoming="structure", edge_filters={"label": "structure"}, tag="job"
-    ).append(DftLabelData, with_incoming="job", project="id")
-    return {pk: uuid for uuid, pk in builder.iterall()}
+class _Tables:
+    """What other nodes say of labels, each read with one query."""
 
+    def __init__(self) -> None:
+        self.structures = structures_of_labels()
+        self.copies = copies_of_labels()
+        self.reasons = _reasons()
+        self.origins = frame_origins()
+        self.originals: dict[str, list[str]] = {}
+        uuids = dict(orm.QueryBuilder().append(DftLabelData, project=["id", "uuid"]).all()) if self.copies else {}
+        for copy, first in self.copies.items():
+            self.originals.setdefault(uuids[first], []).append(uuids[copy])
 
-def _copies() -> set[int]:
-    """Return the PKs of the labels of jobs that are copies of an earlier one.
-
-    They are told by their folder on the computer, which they share with it: AiiDA's own mark of a cached node does not
-    survive an archive.
-    """
-    builder = orm.QueryBuilder().append(
-        orm.CalcJobNode, filters={"attributes": {"has_key": "remote_workdir"}}, tag="job", project=_JOB
-    )
-    builder.append(DftLabelData, with_incoming="job", project="id").append(
-        orm.Computer, with_node="job", project="uuid"
-    )
-    seen: set[tuple[str, str]] = set()
-    copies: set[int] = set()
-    for folder, _, _, pk, computer in sorted(builder.all(), key=lambda row: (row[1], row[2])):
-        if (computer, folder) in seen:
-            copies.add(pk)
-        seen.add((computer, folder))
-    return copies
+    def record(self, pk: int, uuid: str, values: Mapping[str, Any]) -> LabelRecord:
+        """Return one row; what stands in a dataset or is flagged may be a copy of this label."""
+        names = [uuid, *self.originals.get(uuid, [])]
+        origin = next((self.origins[name] for name in names if name in self.origins), FrameOrigin())
+        framework = values["symbols"][: origin.framework_atoms] if origin.framework_atoms else []
+        return LabelRecord(
+            pk=pk,
+            label_uuid=uuid,
+            structure_uuid=self.structures.get(pk),
+            formula=values["formula"],
+            energy=values["energy"],
+            max_force=values["max_force"],
+            converged=bool(values["converged"]),
+            level=values["level_of_theory"],
+            flags=tuple(values["flags"] or ()),
+            reasons=next((self.reasons[name] for name in names if name in self.reasons), ()),
+            origin=origin,
+            framework=Formula.from_list(framework).format("hill") if framework else "",
+            elsewhere=values["origin"],
+        )
 
 
 def _made_by(process: orm.ProcessNode) -> set[int]:
@@ -99,57 +168,3 @@ def _made_by(process: orm.ProcessNode) -> set[int]:
     pks = list(ProcessTree(int(process.pk or 0)).records)
     builder = orm.QueryBuilder().append(orm.CalculationNode, filters={"id": {"in": pks}}, tag="job")
     return set(builder.append(DftLabelData, with_incoming="job", project="id").all(flat=True))
-
-
-def label_atoms(record: LabelRecord) -> Atoms:
-    """Return a labelled structure as ASE atoms, with the keys that MACE trains on.
-
-    :param record: a label with a structure
-    :raises ValueError: if the label has no structure
-    """
-    if record.structure_uuid is None:
-        raise ValueError(f"label {record.label_uuid} was not made by a job, so its structure is not known")
-    label = cast(DftLabelData, orm.load_node(record.pk))
-    atoms = cast(orm.StructureData, orm.load_node(uuid=record.structure_uuid)).get_ase()
-    atoms.set_tags(None)
-    atoms.info = {
-        "REF_energy": label.energy,
-        "structure_uuid": record.structure_uuid,
-        "label_uuid": record.label_uuid,
-        "level_of_theory": record.level["name"],
-        "level_of_theory_hash": record.level["hash"],
-        "program": record.level["program"],
-        "converged": record.converged,
-    }
-    if label.stress is not None:
-        # Nine numbers, which every reader of extended XYZ knows; a matrix would be written as JSON.
-        atoms.info["REF_stress"] = label.stress.reshape(9)
-    atoms.set_array("REF_forces", label.forces)
-    return cast(Atoms, atoms)
-
-
-def write_labels(records: Iterable[LabelRecord], handle: IO[str]) -> tuple[int, list[LabelRecord]]:
-    """Write labels as extended XYZ, one frame each, in the order given.
-
-    The same nodes give the same bytes, in whichever profile they are.
-
-    :param records: what :func:`find_labels` gave
-    :param handle: open text file
-    :return: number of frames written, and the labels left out because they have no structure
-    """
-    from ase.io.extxyz import write_xyz
-
-    left_out: list[LabelRecord] = []
-    count = 0
-    for atoms in _frames(records, left_out):
-        write_xyz(handle, [atoms], columns=["symbols", "positions", "REF_forces"], write_results=False)
-        count += 1
-    return count, left_out
-
-
-def _frames(records: Iterable[LabelRecord], left_out: list[LabelRecord]) -> Iterator[Any]:
-    for record in records:
-        if record.structure_uuid is None:
-            left_out.append(record)
-        else:
-            yield label_atoms(record)

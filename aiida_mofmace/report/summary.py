@@ -58,6 +58,9 @@ def _labels(data: dict[str, Any]) -> list[str]:
     levels = ", ".join(f"{level['count']} at {level['name']}" for level in labels["levels"])
     lines = [f"Labels      {labels['made']} made{f' ({levels})' if levels else ''}, {labels['failed']} failed"]
     lines += [f"  {row['where']}, {row['key']}: {row.get('reason', 'no reason given')}" for row in data["failures"]]
+    if labels["flagged"]:
+        lines.append(f"            {labels['flagged']} flagged, {labels['left_out']} of them left out of the dataset")
+    lines += [f"  {row['where']}, {row['key']}: {'; '.join(row['reasons'])}" for row in data["flagged"]]
     if data["stop_reason"]:
         lines.append(f"Rounds      {len(data['learning_curve'])}, ended: {data['stop_reason']}")
     return lines

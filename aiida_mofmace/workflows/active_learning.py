@@ -329,6 +329,7 @@ class ActiveLearningWorkChain(RollingWindow):
             selection=self.ctx.selection.outputs.results,
             structures=dict(self.ctx.selection.outputs.structures),
             labels=dict(node.outputs.labels),
+            **given(node.outputs, "flagged"),
             previous=self.ctx.dataset,
         )
         return None

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from aiida_mofmace.data.dataset import LabelledDatasetData
 from aiida_mofmace.data.frames import FramesData
 
+from .label_quality import names_left_out
+
 __all__ = ["add_round", "append_labels", "compare_with_labels", "draw_frames", "gather_failures", "training_errors"]
 
 _REPLAY_HEAD = "pt_head"
@@ -23,10 +25,11 @@ def append_labels(selection: orm.Dict, **nodes: Any) -> LabelledDatasetData:
     """Return a dataset with the labels of one round behind those of the dataset before.
 
     :param selection: its list ``selected`` says group, loading and framework_atoms of frame_0000 and so on
-    :param nodes: ``structures`` and ``labels`` by name, a label for some or all structures; perhaps ``previous``
+    :param nodes: ``structures`` and ``labels`` by name, a label for some or all structures; perhaps ``previous``, and
+        ``flagged``, which says what labels are to be left out
     """
     frames = selection.get_dict()["selected"]
-    names = sorted(nodes["labels"])
+    names = sorted(set(nodes["labels"]) - names_left_out(nodes.get("flagged")))
     pairs = [(nodes["structures"][name], nodes["labels"][name]) for name in names]
     infos = [
         {key: frames[int(name.rpartition("_")[2])][key] for key in ("group", "loading", "framework_atoms")}

@@ -147,7 +147,7 @@ def common_inputs(
         "cp2k_code": code_node(codes, "cp2k"),
         "structure": structure,
         "gas": gas_node(gas),
-        "level": orm.Dict(LevelOfTheory.load(parameters["level"]).to_dict()),
+        "level": orm.Dict(LevelOfTheory.from_protocol(parameters).to_dict()),
         "seed": orm.Int(seed),
         "parameters": orm.Dict(dict(parameters)),
     }
@@ -236,6 +236,8 @@ _POSITIVE = {
     "gas_phase_box": "Å",
     "insertion_minimum_distance": "Å",
     "learning_rate": "",
+    "max_force": "eV/Å",
+    "max_energy_deviation": "eV/atom",
 }
 _WHOLE = {
     "loadings": 0,

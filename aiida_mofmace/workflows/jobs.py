@@ -14,6 +14,8 @@ from aiida_mofmace.data.model import MaceModelData
 from aiida_mofmace.worker.kernels.gases import Gas
 from aiida_mofmace.worker.kernels.thermodynamics import fugacity
 
+from .label_quality import quality_bounds
+
 __all__ = [
     "child_seed",
     "committee_inputs",
@@ -252,5 +254,6 @@ def label_inputs(
         "max_concurrent": orm.Int(resources["max_concurrent"]),
         "min_success_fraction": orm.Float(parameters["labels"]["min_success_fraction"]),
         "options": orm.Dict(options),
+        "bounds": orm.Dict(quality_bounds(parameters["labels"])),
         "metadata": {"call_link_label": key, "label": f"{len(structures)} labels at {inputs['level']['name']}"},
     }

@@ -18,6 +18,8 @@ from aiida_mofmace.data.level import LevelOfTheory
 
 from .cp2k_label_base import Cp2kLabelBaseWorkChain
 from .inputs import code_node
+from .label_quality import check_labels, names_left_out, quality_bounds
+from .label_twins import label_twin, twins
 from .protocols import resolve
 from .window import RollingWindow
 
@@ -63,7 +65,8 @@ class LabelWorkChain(RollingWindow):
     """Label structures at one level of theory, never more than so many at once.
 
     A label that cannot be had is reported with its reason and left out. The work chain finishes well if at least
-    ``min_success_fraction`` of the labels could be had, and stops submitting as soon as that is out of reach.
+    ``min_success_fraction`` of the labels could be had, and stops submitting as soon as that is out of reach. Of
+    structures that are equal one is computed. A label outside of the bounds is flagged.
     """
 
     @classmethod
@@ -114,6 +117,13 @@ class LabelWorkChain(RollingWindow):
             required=False,
             help="Options of each job for the scheduler, e.g. resources and max_wallclock_seconds (s).",
         )
+        spec.input(
+            "bounds",
+            valid_type=orm.Dict,
+            required=False,
+            help="Sanity filter: max_force (eV/Å), max_energy_deviation (eV/atom, from the median of a composition), "
+            "minimum_distance (Å), include_flagged (whether what is outside goes into datasets); none if not given.",
+        )
         spec.inputs.validator = validate_inputs
         spec.outline(cls.setup, while_(cls.should_run_labels)(cls.run_labels), cls.inspect_labels)
         spec.output_namespace(
@@ -124,12 +134,23 @@ class LabelWorkChain(RollingWindow):
             valid_type=orm.Dict,
             help="Structures without a label, by name: reason, exit_status and pk of what failed.",
         )
+        spec.output(
+            "flagged",
+            valid_type=orm.Dict,
+            help="Labels outside of the bounds, by name: label (UUID), reasons, left_out (of datasets).",
+        )
         spec.exit_code(
             501,
             "ERROR_TOO_FEW_LABELS",
             message="Only {n_labels} of {n} labels could be had, the first failure being: {reason}",
         )
         spec.exit_code(502, "ERROR_NO_LABEL", message="None of {n} labels could be had, the first failure: {reason}")
+        spec.exit_code(
+            503,
+            "ERROR_ALL_FLAGGED",
+            message="All {n} labels are outside of the bounds, the first because {reason}; look at structures and "
+            "bounds, or set labels.include_flagged.",
+        )
 
     @classmethod
     def get_builder_from_protocol(
@@ -148,7 +169,7 @@ class LabelWorkChain(RollingWindow):
         :raises ValueError: if protocol, override key or value, or code is wrong
         """
         parameters = resolve(protocol, overrides)
-        level = LevelOfTheory.load(parameters["level"])
+        level = LevelOfTheory.from_protocol(parameters)
         resources = parameters["resources"]
         key = "cp2k" if level.program == "cp2k" else "worker"
         code = code_node(codes, key)
@@ -160,6 +181,7 @@ class LabelWorkChain(RollingWindow):
         builder[_CODE_PORTS[level.program]] = code
         builder.max_concurrent = orm.Int(resources["max_concurrent"])
         builder.min_success_fraction = orm.Float(parameters["labels"]["min_success_fraction"])
+        builder.bounds = orm.Dict(quality_bounds(parameters["labels"]))
         builder.options = orm.Dict(
             {
                 "resources": {
@@ -174,14 +196,18 @@ class LabelWorkChain(RollingWindow):
         return builder
 
     def setup(self) -> None:
-        """Give each structure its number, in the order of their names."""
+        """Give each structure its number, in the order of their names; of equal ones only the first is submitted."""
         self.ctx.names = {f"label_{i:04d}": key for i, key in enumerate(sorted(self.inputs.structures))}
+        self.ctx.twins = twins(self.inputs.structures)
         self.ctx.level = LevelOfTheory.from_dict(self.inputs.level.get_dict()).summary
         self.ctx.n_labels = 0
         self.ctx.n_failed = 0
-        self.open_window(self.ctx.names, self.inputs.max_concurrent.value)
+        unique = [label for label, key in self.ctx.names.items() if key not in self.ctx.twins]
+        self.open_window(unique, self.inputs.max_concurrent.value)
+        again = f", {len(self.ctx.twins)} of them the same as another" if self.ctx.twins else ""
         self.report(
-            f"{len(self.ctx.names)} labels at {self.ctx.level['name']}, {self.inputs.max_concurrent.value} at once"
+            f"{len(self.ctx.names)} labels at {self.ctx.level['name']}{again}, "
+            f"{self.inputs.max_concurrent.value} at once"
         )
 
     def should_run_labels(self) -> bool:
@@ -210,13 +236,14 @@ class LabelWorkChain(RollingWindow):
 
     def on_label_finished(self, label: str, node: orm.ProcessNode) -> None:
         """Count, report, and submit nothing more once too many have failed."""
-        total = len(self.ctx.names)
+        total, key = len(self.ctx.names), self.ctx.names[label]
+        served = 1 + list(self.ctx.twins.values()).count(key)
         reason = _failure(node)
         if reason is None:
-            self.ctx.n_labels += 1
+            self.ctx.n_labels += served
         else:
-            self.ctx.n_failed += 1
-            self.report(f"{self.ctx.names[label]} has no label: {reason}")
+            self.ctx.n_failed += served
+            self.report(f"{key} has no label: {reason}")
         done = self.ctx.n_labels + self.ctx.n_failed
         if done == total or done % math.ceil(total / _REPORTS) == 0:
             self.report(f"{done} of {total} done: {self.ctx.n_labels} labels, {self.ctx.n_failed} failed")
@@ -225,25 +252,48 @@ class LabelWorkChain(RollingWindow):
             self.close_window()
 
     def inspect_labels(self) -> ExitCode | None:
-        """Attach the labels and say what failed and why."""
-        labels: dict[str, DftLabelData] = {}
-        failures: dict[str, dict[str, Any]] = {}
-        nodes = self.window_results()
-        for label, key in self.ctx.names.items():
-            node = nodes.get(label)
-            reason = "not tried, for too many others had failed" if node is None else _failure(node)
-            if node is not None and node.is_finished_ok and reason is None:
-                labels[key] = node.outputs.label
-            else:
-                status, pk = (None, None) if node is None else (node.exit_status, node.pk)
-                failures[key] = {"reason": reason, "exit_status": status, "pk": pk}
+        """Attach the labels in the order of their names, say what failed and why, and what is out of bounds."""
+        labels, failures = self._gather()
         self.out("labels", labels)
         self.out("failures", orm.Dict(failures).store())
-        if len(labels) >= self._wanted() and labels:
-            return None
-        values = {"n": len(self.ctx.names), "n_labels": len(labels), "reason": next(iter(failures.values()))["reason"]}
-        code = self.exit_codes.ERROR_TOO_FEW_LABELS if labels else self.exit_codes.ERROR_NO_LABEL
-        return cast(ExitCode, code.format(**values))
+        flagged = self._check(labels)
+        self.out("flagged", flagged)
+        n, wanted = len(self.ctx.names), self._wanted()
+        if not labels or len(labels) < wanted:
+            code = self.exit_codes.ERROR_TOO_FEW_LABELS if labels else self.exit_codes.ERROR_NO_LABEL
+            reason = next(iter(failures.values()))["reason"]
+            return cast(ExitCode, code.format(n=n, n_labels=len(labels), reason=reason))
+        if len(names_left_out(flagged)) == len(labels):
+            reason = next(iter(flagged.get_dict().values()))["reasons"][0]
+            return cast(ExitCode, self.exit_codes.ERROR_ALL_FLAGGED.format(n=len(labels), reason=reason))
+        return None
+
+    def _gather(self) -> tuple[dict[str, DftLabelData], dict[str, dict[str, Any]]]:
+        """Return labels and failures by name, in the order of the names."""
+        labels: dict[str, DftLabelData] = {}
+        failures: dict[str, dict[str, Any]] = {}
+        nodes = {self.ctx.names[label]: node for label, node in self.window_results().items()}
+        for key in self.ctx.names.values():
+            first = self.ctx.twins.get(key, key)
+            node = nodes.get(first)
+            reason = "not tried, for too many others had failed" if node is None else _failure(node)
+            if node is None or reason is not None:
+                status, pk = (None, None) if node is None else (node.exit_status, node.pk)
+                failures[key] = {"reason": reason, "exit_status": status, "pk": pk}
+            elif first == key:
+                labels[key] = node.outputs.label
+            else:
+                labels[key] = label_twin(label=node.outputs.label, structure=self.inputs.structures[key])
+        return labels, failures
+
+    def _check(self, labels: dict[str, DftLabelData]) -> orm.Dict:
+        """Return what the sanity filter says of the labels."""
+        if "bounds" not in self.inputs or not labels:
+            return orm.Dict({}).store()
+        flagged = check_labels(self.inputs.bounds, labels=labels)
+        for key, row in flagged.get_dict().items():
+            self.report(f"{key} is flagged: {'; '.join(row['reasons'])}")
+        return flagged
 
     def _wanted(self) -> int:
         """Return the number of labels that must be had."""

@@ -227,6 +227,7 @@ class MofMaceWorkChain(WorkChain):
             selection=self.ctx.selection.outputs.results,
             structures=dict(self.ctx.selection.outputs.structures),
             labels=dict(node.outputs.labels),
+            **given(node.outputs, "flagged"),
         )
         return None
 

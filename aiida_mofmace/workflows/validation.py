@@ -177,6 +177,7 @@ class ValidationWorkChain(RollingWindow):
             selection=self.ctx.drawn["selection"],
             structures=dict(self.ctx.drawn["structures"]),
             labels=dict(node.outputs.labels),
+            **given(node.outputs, "flagged"),
         )
         self.out("dataset", self.ctx.dataset)
         self.open_window(["before", "after"], self.ctx.parameters["resources"]["max_concurrent"])

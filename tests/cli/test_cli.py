@@ -6,20 +6,26 @@ import io
 import json
 from pathlib import Path
 
+import ase.build
 import ase.io
 import numpy as np
 import pytest
 import yaml
 from aiida import orm
 from aiida.common.links import LinkType
+from ase.calculators.singlepoint import SinglePointCalculator
 from click.testing import CliRunner
 
 from aiida_mofmace.cli import mofmace
 from aiida_mofmace.cli.look import shell_status, tree_lines
+from aiida_mofmace.data.dataset import LabelledDatasetData
 from aiida_mofmace.data.label import DftLabelData
+from aiida_mofmace.data.level import LevelOfTheory
 from aiida_mofmace.protocols import load_protocol, protocol_names
 from aiida_mofmace.report.tree import ProcessTree
 from aiida_mofmace.starter import STARTER_MODEL
+from aiida_mofmace.worker.kernels.geometry import minimum_pair_distance
+from aiida_mofmace.workflows.label_quality import check_labels
 
 from ..report.fake_run import CIF, LEVEL, fake_run
 
@@ -224,6 +230,103 @@ def test_labels_export_is_the_same_every_time(labels: list[DftLabelData], tmp_pa
     invoke("labels", "export", "--out", first)
     invoke("labels", "export", "--out", second)
     assert first.read_bytes() == second.read_bytes() != b""
+
+
+def count_of(*options: object) -> str:
+    return invoke("labels", "list", *options).splitlines()[-1]
+
+
+@pytest.fixture
+def dataset(labels: list[DftLabelData]) -> LabelledDatasetData:
+    """The first label in round 0 with no gas, the third in round 1 with "four" molecules behind 36 framework atoms."""
+    infos = [{"group": "md 300K", "loading": 0, "framework_atoms": 40}, {"loading": 4, "framework_atoms": 36}]
+    pairs = [(label.structure, label) for label in (labels[0], labels[2])]
+    first = LabelledDatasetData.from_labels(pairs[:1], infos=infos[:1]).store()
+    return LabelledDatasetData.from_labels(pairs[1:], previous=first, infos=infos[1:]).store()
+
+
+def test_labels_are_chosen_by_system_loading_and_round(
+    labels: list[DftLabelData], dataset: LabelledDatasetData
+) -> None:
+    assert count_of("--loading", 4) == count_of("--round", 1) == count_of("--round", 0) == "1 labels"
+    assert labels[2].uuid in invoke("labels", "list", "--loading", 4)
+    assert labels[0].uuid in invoke("labels", "list", "--round", 0, "--loading", 0)
+    assert count_of("--loading", 2) == "0 labels"
+    assert count_of("--system", "Al4O16C10H10") == "4 labels"
+    framework = "".join(labels[2].symbols[:36])
+    assert labels[2].uuid in invoke("labels", "list", "--system", framework)
+    assert count_of("--system", framework) == "1 labels"
+    assert "is no chemical formula" in invoke("labels", "list", "--system", "Al4(", code=1)
+
+
+def test_labels_are_chosen_by_quality(labels: list[DftLabelData], tmp_path: Path) -> None:
+    bounds = {"max_force": sorted(label.max_force for label in labels)[-1] - 1e-6, "include_flagged": False}
+    flagged = check_labels(orm.Dict(bounds), labels={f"frame_{i}": label for i, label in enumerate(labels)})
+    (row,) = flagged.get_dict().values()
+    assert count_of("--quality", "flagged") == "1 labels"
+    assert count_of("--quality", "good") == "3 labels"
+    assert count_of("--quality", "restarted") == "0 labels"
+    line = next(line for line in invoke("labels", "list").splitlines() if row["label"] in line)
+    assert "FLAGGED: a force of" in line
+    out = tmp_path / "good.extxyz"
+    invoke("labels", "export", "--out", out, "--quality", "good")
+    assert row["label"] not in out.read_text()
+
+
+def test_labels_show_everything(labels: list[DftLabelData], dataset: LabelledDatasetData) -> None:
+    label = labels[2]
+    text = invoke("labels", "show", label.uuid)
+    assert text == invoke("labels", "show", label.pk)
+    lines = {line[:18].strip(): line[18:] for line in text.splitlines()}
+    assert lines["energy"].startswith("-2747.123457 eV")
+    assert lines["largest force"] == f"{label.max_force:.4f} eV/Å"
+    assert lines["level of theory"] == "GFN1-xTB (settings 5f0c9d1e2a7b)"
+    assert lines["rescued by"] == "nothing, it needed no help"
+    assert lines["made by"].startswith(f"Cp2kLabelCalculation {label.creator.uuid}")
+    assert lines["structure"].startswith(label.structure.uuid)
+    assert lines["dataset"] == f"{dataset.uuid} <{dataset.pk}>, frame 1"
+    row = text.splitlines()[-1].split()
+    assert row[:2] == ["39", "O"]
+    np.testing.assert_allclose([float(word) for word in row[5:]], label.forces[39], atol=1e-5)
+    assert "is no label but StructureData" in invoke("labels", "show", label.structure.pk, code=1)
+
+
+def test_labels_import_what_was_exported(labels: list[DftLabelData], tmp_path: Path) -> None:
+    out, again = tmp_path / "all.extxyz", tmp_path / "again.extxyz"
+    invoke("labels", "export", "--out", out)
+    text = invoke("labels", "import", out, "--level", "PBE/PAW", "--program", "VASP", "--origin", "A. Person 2020")
+    assert "3 labels imported at PBE/PAW" in text
+    invoke("labels", "export", "--out", again, "--level", "PBE/PAW")
+    frames = {frame.info["REF_energy"]: frame for frame in ase.io.read(again, index=":")}
+    assert len(frames) == 3
+    for frame in ase.io.read(out, index=":"):
+        other = frames[frame.info["REF_energy"]]
+        np.testing.assert_allclose(other.arrays["REF_forces"], frame.arrays["REF_forces"])
+        np.testing.assert_allclose(other.positions, frame.positions)
+        assert other.info.get("REF_stress") == pytest.approx(frame.info.get("REF_stress"))
+        assert (other.info["program"], other.info["origin"]) == ("VASP", "A. Person 2020")
+    label = orm.load_node(uuid=other.info["label_uuid"])
+    assert label.structure.uuid == other.info["structure_uuid"]
+    assert label.creator.inputs.file.filename == "all.extxyz"
+    assert "origin            A. Person 2020" in invoke("labels", "show", label.pk)
+    assert label.minimum_distance == pytest.approx(minimum_pair_distance(other.positions, np.asarray(other.cell)))
+
+
+def test_labels_import_takes_the_keys_of_the_file(labels: list[DftLabelData], tmp_path: Path) -> None:
+    atoms = ase.build.bulk("Cu") * (2, 1, 1)
+    atoms.calc = SinglePointCalculator(atoms, energy=-3.5, forces=np.full((2, 3), 0.25), stress=np.arange(6.0))
+    file = tmp_path / "theirs.extxyz"
+    ase.io.write(file, atoms)
+    options = ("--level", "pbe-d3", "--origin", "a paper")
+    assert "frame 0 lacks REF_energy or REF_forces" in invoke("labels", "import", file, *options, code=1)
+    keys = ("--energy-key", "energy", "--forces-key", "forces", "--stress-key", "stress")
+    invoke("labels", "import", file, *options, *keys)
+    (label,) = orm.QueryBuilder().append(DftLabelData, filters={"attributes.formula": "Cu2"}).all(flat=True)
+    assert (label.energy, label.forces[1, 2], label.flags) == (-3.5, 0.25, ["imported"])
+    np.testing.assert_allclose(label.stress, [[0, 5, 4], [5, 1, 3], [4, 3, 2]])
+    assert label.level_of_theory == LevelOfTheory.load("pbe-d3").summary
+    message = invoke("labels", "import", file, "--level", "B3LYP", "--origin", "x", *keys, code=1)
+    assert "for a level of another program name the program, too" in message
 
 
 # --------------------------------------------------------------------------------------------------------------- run

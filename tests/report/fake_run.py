@@ -193,9 +193,14 @@ class FakeRun:
             self.give(base, label=label)
             self.give(chain, **{f"labels__{key}": label})
             made.append(label)
-        self.give(chain, failures=orm.Dict(failures))
+        self.give(chain, failures=orm.Dict(failures), flagged=orm.Dict(self._flagged(made) if failed > 1 else {}))
         self.minutes += minutes
         return made
+
+    def _flagged(self, made: list[DftLabelData]) -> dict[str, Any]:
+        """Return what the sanity filter would say, had the last label a great force."""
+        reason = "a force of 61.50 eV/Å is above 50 eV/Å"
+        return {f"frame_{len(made) + 1:04d}": {"label": made[-1].uuid, "reasons": [reason], "left_out": True}}
 
     def _frame(self) -> orm.StructureData:
         atoms = self.atoms.copy()

@@ -20,7 +20,8 @@ from aiida.tools.archive import create_archive
 from aiida_mofmace.data.label import DftLabelData
 from aiida_mofmace.report.collect import collect
 from aiida_mofmace.report.html import render, write_report
-from aiida_mofmace.report.labels import find_labels, write_labels
+from aiida_mofmace.report.label_export import write_labels
+from aiida_mofmace.report.labels import find_labels
 from aiida_mofmace.report.summary import summary, with_error
 
 from .fake_run import LOADINGS, PRESSURES, FakeRun, fake_run
@@ -163,6 +164,15 @@ def test_labels_and_failures_are_counted(run: orm.WorkChainNode, data: dict[str,
     assert "19 labels were made and 3 could not be had" in page
 
 
+def test_flagged_labels_are_counted_with_their_reason(run: orm.WorkChainNode, data: dict[str, Any], page: str) -> None:
+    assert [(row["where"], row["key"]) for row in data["flagged"]] == [("labels", "frame_0009")]
+    assert "1 labels were flagged by the sanity filter, of which 1 were left out of the dataset" in page
+    assert page.count("a force of 61.50 eV/Å is above 50 eV/Å") == 1
+    lines = summary(run).splitlines()
+    assert "            1 flagged, 1 of them left out of the dataset" in lines
+    assert "  labels, frame_0009: a force of 61.50 eV/Å is above 50 eV/Å" in lines
+
+
 def test_series_is_the_last_chunk_of_each_pressure(run: orm.WorkChainNode, data: dict[str, Any]) -> None:
     series = data["timeseries"]
     assert [row["pressure_Pa"] for row in series] == list(PRESSURES)
@@ -213,7 +223,8 @@ from aiida.storage.sqlite_zip.backend import SqliteZipBackend
 archive, uuid, report, labels = sys.argv[1:]
 load_profile(SqliteZipBackend.create_profile(archive))
 from aiida_mofmace.report.html import write_report
-from aiida_mofmace.report.labels import find_labels, write_labels
+from aiida_mofmace.report.label_export import write_labels
+from aiida_mofmace.report.labels import find_labels
 write_report(orm.load_node(uuid), report)
 with open(labels, "w", encoding="utf-8") as handle:
     write_labels(find_labels(), handle)
