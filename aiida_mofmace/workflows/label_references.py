@@ -1,0 +1,66 @@
+"""Reference energies at the level of the labels: a lone gas molecule, and the binding energy of molecules in a pore."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from aiida import orm
+from aiida.engine import calcfunction
+from ase import Atoms
+
+from aiida_mofmace.data.label import DftLabelData
+from aiida_mofmace.worker.kernels.gases import Gas
+from aiida_mofmace.worker.kernels.thermodynamics import kilojoule_per_mole
+
+__all__ = ["binding_energy", "lone_molecule"]
+
+
+@calcfunction
+def lone_molecule(gas: orm.Dict, cell: orm.List) -> orm.StructureData:
+    """Return one gas molecule in the middle of a periodic cell, to be labelled as a reference.
+
+    The cell of the framework makes errors of the grid and of the images cancel in a binding energy; a large cube gives
+    the molecule of the gas phase.
+
+    :param gas: description of the gas, from :func:`~aiida_mofmace.workflows.inputs.gas_node`
+    :param cell: three lattice vectors in Å, or one number for a cube
+    """
+    molecule = Gas.from_dict(gas.get_dict())
+    vectors = np.array(cell.get_list(), dtype=float)
+    vectors = np.eye(3) * vectors[0] if vectors.size == 1 else vectors.reshape(3, 3)
+    atoms = Atoms(molecule.numbers, molecule.positions, cell=vectors, pbc=True)
+    atoms.positions += vectors.sum(axis=0) / 2 - atoms.positions.mean(axis=0)
+    return orm.StructureData(ase=atoms)
+
+
+@calcfunction
+def binding_energy(loaded: DftLabelData, framework: DftLabelData, molecule: DftLabelData) -> orm.Dict:
+    """Return the energy that molecules gain in a pore, of these very geometries, for each molecule.
+
+    E = [E(loaded) - E(framework) - n E(molecule)] / n, below zero where they bind. Nothing is relaxed here: of relaxed
+    labels it is the binding energy of the paper's table 1.
+
+    :param loaded: label of the framework with n molecules
+    :param framework: label of the empty framework
+    :param molecule: label of one molecule alone
+    :return: n_molecules, energy_eV, energy_kJ_per_mol, and level_of_theory, the name
+    :raises ValueError: if the levels of theory differ, or the atoms do not add up
+    """
+    hashes = {label.level_of_theory["hash"] for label in (loaded, framework, molecule)}
+    if len(hashes) > 1:
+        raise ValueError("the three labels are of different levels of theory; label all at the same one")
+    gained = Counter(loaded.symbols)
+    gained.subtract(framework.symbols)
+    number, rest = divmod(sum(gained.values()), molecule.n_atoms)
+    if rest or number < 1 or gained != Counter({s: number * n for s, n in Counter(molecule.symbols).items()}):
+        raise ValueError(f"{loaded.formula} is not {framework.formula} with molecules of {molecule.formula}")
+    energy = (loaded.energy - framework.energy - number * molecule.energy) / number
+    return orm.Dict(
+        {
+            "n_molecules": number,
+            "energy_eV": energy,
+            "energy_kJ_per_mol": kilojoule_per_mole(energy),
+            "level_of_theory": loaded.level_of_theory["name"],
+        }
+    )
