@@ -10,6 +10,8 @@ from aiida.engine.processes.process_spec import CalcJobProcessSpec
 
 from aiida_mofmace.data.dataset import LabelledDatasetData
 from aiida_mofmace.data.model import MaceModelData
+from aiida_mofmace.worker.errors import WorkerError
+from aiida_mofmace.worker.training.settings import option_fault, split_sizes
 
 from .base import JobFiles, WorkerCalculation
 from .validators import check_elements, check_integer, check_positive, first_message
@@ -18,11 +20,16 @@ __all__ = ["FineTuneCalculation"]
 
 
 def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
-    """Refuse elements that the foundation model does not know, and multihead training without replay data."""
+    """Refuse unknown elements, multihead training without replay data, and datasets that are too small to split."""
     if not {"dataset", "foundation", "parameters"} <= set(inputs):
         return None
     if inputs["parameters"].get_dict().get("multihead") and "replay_train" not in inputs:
         return "multihead training needs replay data: give replay_train, or set multihead to false"
+    fractions = [inputs["parameters"].get_dict().get(key, 0.0) for key in ("valid_fraction", "test_fraction")]
+    try:
+        split_sizes(inputs["dataset"].n_frames, *fractions)
+    except WorkerError as error:
+        return f"dataset: {error}"
     return check_elements(inputs["dataset"].species, [inputs["foundation"]], "dataset")
 
 
@@ -66,6 +73,10 @@ class FineTuneCalculation(WorkerCalculation):
     @classmethod
     def check_parameters(cls, parameters: Mapping[str, Any]) -> str | None:
         """Return what is wrong with batch size, epochs, learning rate or fractions, or None."""
+        if parameters.get("e0s") == "isolated_atoms":
+            return (
+                "e0s is 'isolated_atoms'; one training takes the energies themselves: run IsolatedAtomsWorkChain first"
+            )
         for key in ("valid_fraction", "test_fraction"):
             fraction = parameters.get(key, 0)
             if not isinstance(fraction, (int, float)) or not 0 <= fraction < 1:
@@ -74,6 +85,7 @@ class FineTuneCalculation(WorkerCalculation):
             [
                 check_integer(parameters, {"batch_size": 1, "max_epochs": 1}),
                 check_positive(parameters, {"learning_rate": ""}),
+                *(option_fault(str(name)) for name in parameters.get("options") or {}),
             ]
         )
 

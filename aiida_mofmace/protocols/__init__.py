@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-__all__ = ["gas_names", "load_gas", "load_protocol", "protocol_names"]
+__all__ = ["gas_names", "load_free_atoms", "load_gas", "load_protocol", "protocol_names"]
 
 _FOLDER = Path(__file__).parent
 
@@ -40,6 +40,11 @@ def load_gas(name: str) -> dict[str, Any]:
     if name not in gas_names():
         raise ValueError(f"unknown gas {name!r}; known are {', '.join(gas_names())}")
     return _read(_FOLDER / "gases" / f"{name}.yaml")
+
+
+def load_free_atoms() -> dict[str, int]:
+    """Return the multiplicity 2 S + 1 of the ground state of each free atom, by chemical symbol."""
+    return _read(_FOLDER / "references" / "free_atoms.yaml")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -19,7 +20,9 @@ from numpy.typing import NDArray
 from aiida_mofmace.report.experiments import NO_EXPERIMENT, measured
 from aiida_mofmace.report.header import header as describe
 from aiida_mofmace.report.provenance import array, dict_output, journal_name, load, output, output_of, setting, text
+from aiida_mofmace.report.training import members, warnings
 from aiida_mofmace.report.tree import PHASES, ProcessRecord, ProcessTree
+from aiida_mofmace.worker.kernels.uncertainty import calibrate
 
 __all__ = ["collect"]
 
@@ -34,8 +37,8 @@ def collect(process: orm.ProcessNode) -> dict[str, Any]:
     """Read what a run of ``MofMaceWorkChain`` (or of a part of it) has given so far.
 
     :param process: the run, finished or not
-    :return: header, phases, labels, failures, flagged, learning_curve, parity, selections, deviations, isotherm,
-        timeseries, heat_of_adsorption, experiment, and missing (part -> reason)
+    :return: header, phases, labels, failures, flagged, learning_curve, parity, members, selections, deviations,
+        isotherm, timeseries, heat_of_adsorption, experiment, warnings, and missing (part -> reason)
     """
     tree = ProcessTree(int(process.pk or 0))
     header = describe(process, tree)
@@ -50,6 +53,7 @@ def collect(process: orm.ProcessNode) -> dict[str, Any]:
         "learning_curve": dict_output(tree, "learning_curve", "ActiveLearningWorkChain").get("rounds", []),
         "stop_reason": _stop_reason(tree),
         "parity": _parity(tree),
+        "members": members(tree),
         "selections": _selections(tree),
         "deviations": _deviations(tree),
         "isotherm": _isotherm(tree),
@@ -57,6 +61,7 @@ def collect(process: orm.ProcessNode) -> dict[str, Any]:
         "heat_of_adsorption": dict_output(tree, "heat_of_adsorption", "MDGCMCIsothermWorkChain"),
         "experiment": experiment,
     }
+    data["warnings"] = warnings(data["parity"])
     data["missing"] = _missing(data, tree)
     return data
 
@@ -175,13 +180,14 @@ def _parity(tree: ProcessTree) -> dict[str, dict[str, Any]]:
 def _parity_of(node: orm.ArrayData) -> dict[str, Any]:
     """Compare the committee's mean prediction with the labels.
 
-    :return: energies in eV/atom (n_frames,), forces in eV/Å (n_components,), loadings (n_frames,), and the mean
-        absolute errors in meV/atom and meV/Å
+    :return: energies in eV/atom (n_frames,), forces in eV/Å (n_components,), loadings (n_frames,), the mean absolute
+        errors in meV/atom and meV/Å, and the calibration of the committee's force deviation
     """
     n_atoms = np.diff(node.get_array("offsets")).astype(float)
     predicted = np.asarray(node.get_array("energies"), dtype=float).mean(axis=0) / n_atoms
     reference = np.asarray(node.get_array("reference_energies"), dtype=float) / n_atoms
-    forces = np.asarray(node.get_array("forces"), dtype=float).mean(axis=0).ravel()
+    all_forces = np.asarray(node.get_array("forces"), dtype=float)
+    forces = all_forces.mean(axis=0).ravel()
     reference_forces = np.asarray(node.get_array("reference_forces"), dtype=float).ravel()
     loadings = node.get_array("loadings") if "loadings" in node.get_arraynames() else np.zeros(len(n_atoms), dtype=int)
     return {
@@ -192,6 +198,7 @@ def _parity_of(node: orm.ArrayData) -> dict[str, Any]:
         "reference_forces": reference_forces,
         "loadings": np.asarray(loadings),
         "n_models": int(node.get_array("energies").shape[0]),
+        "calibration": asdict(calibrate(all_forces, reference_forces.reshape(-1, 3))),
         "energy_mae_mev_per_atom": 1000.0 * float(np.abs(predicted - reference).mean()),
         "force_mae_mev_per_ang": 1000.0 * float(np.abs(forces - reference_forces).mean()),
     }

@@ -74,7 +74,28 @@ def _validation(data: dict[str, Any]) -> list[str]:
         parity = data["parity"][stage]
         energy, force = parity["energy_mae_mev_per_atom"], parity["force_mae_mev_per_ang"]
         lines.append(f"{name:<12}{energy:>9.2f} meV/atom{force:>10.1f} meV/Å")
-    return lines
+    lines += [f"WARNING: {warning}" for warning in data["warnings"]]
+    return [*lines, *_calibration(data["parity"]["after"]["calibration"]), *_replay(data["members"])]
+
+
+def _calibration(calibration: dict[str, float | None]) -> list[str]:
+    if calibration["ratio"] is None:
+        return []
+    figures = [f"{name} {with_error(calibration[name], None)}" for name in ("correlation", "slope", "miscalibration")]
+    ratio = calibration["ratio"]
+    return [f"Calibration the committee's force error is {ratio:.1f} times its deviation ({', '.join(figures)})"]
+
+
+def _replay(members: list[dict[str, Any]]) -> list[str]:
+    """Say what the committee has forgotten: errors on the replay data, averaged over the members."""
+    measured = [row for row in members if row["replay_before"] and row["replay_after"]]
+    if not measured:
+        return []
+    changes = []
+    for key, unit in (("energy_mae_mev_per_atom", "meV/atom"), ("force_mae_mev_per_ang", "meV/Å")):
+        before, after = (sum(row[stage][key] for row in measured) for stage in ("replay_before", "replay_after"))
+        changes.append(f"{before / len(measured):.1f} -> {after / len(measured):.1f} {unit}")
+    return [f"Replay data {', '.join(changes)}, mean of {len(measured)} members"]
 
 
 def _isotherm(data: dict[str, Any]) -> list[str]:

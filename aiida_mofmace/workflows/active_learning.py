@@ -32,6 +32,7 @@ from .inputs import (
     common_inputs,
     training_inputs,
 )
+from .isolated_atoms import IsolatedAtomsWorkChain, isolated_atoms_inputs, with_atomic_energies
 from .jobs import child_seed, committee_inputs, gcmc_inputs, label_inputs, md_inputs, md_key, select_inputs
 from .label import LabelWorkChain
 from .ports import define_code, define_label_ports, define_replay_ports, define_system_ports, given
@@ -52,7 +53,7 @@ def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
     loadings, distance = parameters["active_learning"]["loadings"], parameters["md"]["insertion_minimum_distance"]
     return first_message(
         [
-            check_code_for_level(level, inputs.get("cp2k_code")),
+            check_code_for_level(level, inputs.get("cp2k_code"), parameters["fine_tune"]),
             check_model(inputs["foundation"], structure, gas),
             check_loadings(structure, gas, loadings, distance, inputs["seed"].value),
             check_dataset_level(inputs["dataset"], level),
@@ -93,6 +94,7 @@ class ActiveLearningWorkChain(RollingWindow):
         spec.output("failures", valid_type=orm.Dict, help="Labels that could not be had, with reason.")
         spec.outline(
             cls.setup,
+            if_(cls.should_run_atoms)(cls.run_atoms, cls.inspect_atoms),
             if_(cls.should_train_first)(cls.run_training, cls.inspect_training),
             while_(cls.should_run_round)(
                 cls.start_round,
@@ -110,6 +112,7 @@ class ActiveLearningWorkChain(RollingWindow):
         spec.exit_code(303, "ERROR_COMMITTEE_FAILED", message="The evaluation of round {number} failed: {message}")
         spec.exit_code(304, "ERROR_SELECTION_FAILED", message="The selection of round {number} failed: {message}")
         spec.exit_code(305, "ERROR_LABELS_FAILED", message="The labels of round {number} failed: {message}")
+        spec.exit_code(306, "ERROR_ATOMS_FAILED", message="The energies of the isolated atoms failed: {message}")
 
     @classmethod
     def get_builder_from_protocol(
@@ -146,6 +149,7 @@ class ActiveLearningWorkChain(RollingWindow):
     def setup(self) -> None:
         """Begin with the dataset, and the committee if there is one."""
         self.ctx.parameters = self.inputs.parameters.get_dict()
+        self.ctx.training_parameters = self.inputs.parameters
         self.ctx.number = 0
         self.ctx.stop_reason = None
         self.ctx.dataset = self.inputs.dataset
@@ -168,6 +172,25 @@ class ActiveLearningWorkChain(RollingWindow):
         code: ExitCode = getattr(self.exit_codes, label)
         return code.format(number=str(self.ctx.number), message=message)
 
+    def should_run_atoms(self) -> bool:
+        """Whether the atomic energies are those of isolated atoms at the level of the labels."""
+        return bool(self.ctx.parameters["fine_tune"]["e0s"] == "isolated_atoms")
+
+    def run_atoms(self) -> dict[str, Any]:
+        """Label one isolated atom of each element."""
+        inputs = isolated_atoms_inputs(self.inputs.level, self.ctx.parameters)
+        inputs |= {"elements": orm.List(self.inputs.dataset.species), **given(self.inputs, "cp2k_code")}
+        metadata = {"call_link_label": "isolated_atoms", "label": "Energies of isolated atoms"}
+        return {"atoms": self.submit(IsolatedAtomsWorkChain, **inputs, metadata=metadata)}
+
+    def inspect_atoms(self) -> ExitCode | None:
+        """Put the energies into the parameters of all trainings."""
+        node = self.ctx.atoms
+        if not node.is_finished_ok:
+            return self._failure("ERROR_ATOMS_FAILED", reason(node))
+        self.ctx.training_parameters = with_atomic_energies(self.inputs.parameters, node.outputs.energies)
+        return None
+
     def should_train_first(self) -> bool:
         """Whether there is no committee to begin with."""
         return not self.ctx.models
@@ -180,7 +203,8 @@ class ActiveLearningWorkChain(RollingWindow):
             code=self.inputs.worker_code,
             dataset=self.ctx.dataset,
             seed=child_seed(self.inputs.seed, key),
-            **given(self.inputs, "foundation", "replay_train", "replay_valid", "parameters"),
+            parameters=self.ctx.training_parameters,
+            **given(self.inputs, "foundation", "replay_train", "replay_valid"),
             metadata={"call_link_label": key, "label": f"Committee of round {self.ctx.number}"},
         )
         return {"training": node}

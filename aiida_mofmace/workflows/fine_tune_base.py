@@ -19,10 +19,13 @@ from .inputs import code_node, foundation_model
 from .jobs import worker_options
 from .protocols import filled_builder, resolve
 
-__all__ = ["FineTuneWorkChain", "fine_tune_parameters"]
+__all__ = ["FineTuneWorkChain", "fine_tune_parameters", "last_lines"]
+
+_LOGS = ("worker.err", "worker.out")
+_LOG_LINES = 5
 
 #: Keys of the section fine_tune that are meant for the work chains and not for the job.
-_OF_THE_WORK_CHAINS = ("max_restarts", "min_success_fraction", "nan_learning_rate_factor")
+_OF_THE_WORK_CHAINS = ("max_restarts", "min_success_fraction", "nan_learning_rate_factor", "isolated_atom_box")
 
 
 def fine_tune_parameters(parameters: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -32,6 +35,17 @@ def fine_tune_parameters(parameters: Mapping[str, Any], name: str) -> dict[str, 
     """
     section = {key: value for key, value in parameters["fine_tune"].items() if key not in _OF_THE_WORK_CHAINS}
     return {**section, "name": name}
+
+
+def last_lines(calculation: orm.CalcJobNode) -> str:
+    """Return the end of the log of a job in one line; empty if it left none."""
+    if "retrieved" not in calculation.outputs:
+        return ""
+    repository = calculation.outputs.retrieved.base.repository
+    logs = [repository.get_object_content(name) for name in _LOGS if name in repository.list_object_names()]
+    log: str = next((log for log in logs if log.strip()), "")
+    lines = [line.strip() for line in log.strip().splitlines()[-_LOG_LINES:]]
+    return f"Its log ends: {' | '.join(lines)}" if lines else ""
 
 
 class FineTuneWorkChain(BaseRestartWorkChain):
@@ -63,7 +77,8 @@ class FineTuneWorkChain(BaseRestartWorkChain):
         spec.exit_code(
             311, "ERROR_OUT_OF_MEMORY", message="Out of memory with one structure in a batch; ask for more memory."
         )
-        spec.exit_code(312, "ERROR_KILLED_AGAIN", message="The job was killed twice and left nothing behind.")
+        spec.exit_code(312, "ERROR_KILLED_AGAIN", message="The job was killed twice and left nothing behind. {log}")
+        spec.exit_code(313, "ERROR_UNKNOWN_FAILURE", message="{message} {log}")
 
     @classmethod
     def get_builder_from_protocol(
@@ -164,9 +179,18 @@ class FineTuneWorkChain(BaseRestartWorkChain):
     def handle_killed(self, calculation: orm.CalcJobNode) -> ProcessHandlerReport:
         """Try once more with half the batch: what kills a job without a word is most often a lack of memory."""
         if self.ctx.killed:
-            return ProcessHandlerReport(True, self.exit_codes.ERROR_KILLED_AGAIN)
+            return ProcessHandlerReport(True, self.exit_codes.ERROR_KILLED_AGAIN.format(log=last_lines(calculation)))
         self.ctx.killed = True
         batch_size = max(1, int(self.ctx.inputs.parameters["batch_size"]) // 2)
         self._change_parameters(batch_size=batch_size)
         self.report(f"fine-tuning <{calculation.pk}> was killed; again with a batch of {batch_size}")
         return ProcessHandlerReport(True)
+
+    @process_handler(priority=10)
+    def handle_unknown_failure(self, calculation: orm.CalcJobNode) -> ProcessHandlerReport | None:
+        """Stop, and say what the job said last: no other handler knew what to do."""
+        if calculation.is_finished_ok:
+            return None
+        message = calculation.exit_message or f"The job ended as {calculation.process_state}."
+        code = self.exit_codes.ERROR_UNKNOWN_FAILURE.format(message=message, log=last_lines(calculation))
+        return ProcessHandlerReport(True, code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from aiida_mofmace.data.dataset import LabelledDatasetData
 from aiida_mofmace.data.frames import FramesData
+from aiida_mofmace.worker.kernels.uncertainty import calibrate
 
 from .label_quality import names_left_out
 
@@ -123,9 +125,18 @@ def compare_with_labels(before: orm.ArrayData, after: orm.ArrayData) -> orm.Dict
     :param before: predictions of the foundation model, with references
     :param after: predictions of the committee, with references; its mean is compared
     :return: ``before`` and ``after``, each with ``all`` and ``by_loading``: n_frames, energy_mae_mev_per_atom,
-        force_mae_mev_per_ang, energy_rmse_mev_per_atom, force_rmse_mev_per_ang
+        force_mae_mev_per_ang, energy_rmse_mev_per_atom, force_rmse_mev_per_ang; ``after`` with the ``calibration`` of
+        the committee's force deviation; ``worse``, the mean absolute errors that fine-tuning has raised
     """
-    return orm.Dict({"before": _errors(before), "after": _errors(after)})
+    errors: dict[str, Any] = {"before": _errors(before), "after": _errors(after)}
+    calibration = calibrate(after.get_array("forces"), after.get_array("reference_forces"))
+    errors["after"]["calibration"] = asdict(calibration)
+    errors["worse"] = [
+        key
+        for key in ("energy_mae_mev_per_atom", "force_mae_mev_per_ang")
+        if errors["after"]["all"][key] > errors["before"]["all"][key]
+    ]
+    return orm.Dict(errors)
 
 
 def _errors(predictions: orm.ArrayData) -> dict[str, Any]:

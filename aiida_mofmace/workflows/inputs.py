@@ -214,9 +214,12 @@ def validate_parameters(parameters: orm.Dict | None, _: Any) -> str | None:
 def check_parameters(parameters: Mapping[str, Any], prefix: str = "") -> str | None:
     """Return what is wrong with the values of a protocol, or None; the same key means the same everywhere."""
     for key, value in parameters.items():
-        if key in ("options", "e0s", "worker_options", "cp2k_options"):
+        if key in ("options", "worker_options", "cp2k_options"):
             continue
-        if isinstance(value, Mapping):
+        if key == "e0s":
+            message = _check_atomic_energies(value)
+            message = f"{prefix}{message}" if message else None
+        elif isinstance(value, Mapping):
             message = check_parameters(value, f"{prefix}{key}.")
         else:
             message = _check_value(key, value)
@@ -234,6 +237,7 @@ _POSITIVE = {
     "thermostat_time_fs": "fs",
     "error_target": "mol/kg",
     "gas_phase_box": "Å",
+    "isolated_atom_box": "Å",
     "insertion_minimum_distance": "Å",
     "learning_rate": "",
     "max_force": "eV/Å",
@@ -265,6 +269,13 @@ _WHOLE = {
     "committee_size": 2,
 }
 _MAY_BE_EMPTY = ("pressures", "loadings")
+
+
+def _check_atomic_energies(value: Any) -> str | None:
+    ways = ("foundation", "estimated", "isolated_atoms")
+    if value in ways or isinstance(value, Mapping):
+        return None
+    return f"e0s is {value!r}; give one of {', '.join(ways)}, or energies in eV by element"
 
 
 def _check_value(key: str, value: Any) -> str | None:
@@ -348,8 +359,15 @@ def check_replay(replay: orm.SinglefileData | None, level: LevelOfTheory, fine_t
     return None if message is None else f"{message}; or set fine_tune.pseudolabel_replay to true"
 
 
-def check_code_for_level(level: LevelOfTheory, cp2k_code: orm.AbstractCode | None) -> str | None:
-    """Refuse a level of theory that is computed by CP2K where no CP2K is given."""
+def check_code_for_level(
+    level: LevelOfTheory, cp2k_code: orm.AbstractCode | None, fine_tune: Mapping[str, Any] | None = None
+) -> str | None:
+    """Refuse a level of theory that is computed by CP2K where no CP2K is given, and isolated atoms at any other.
+
+    :param fine_tune: this section of the parameters, where something is trained
+    """
+    if level.program != "cp2k" and (fine_tune or {}).get("e0s") == "isolated_atoms":
+        return f"isolated atoms are labelled with CP2K; at {level.name} set fine_tune.e0s to estimated"
     if level.program != "cp2k" or cp2k_code is not None:
         return None
     return (

@@ -19,6 +19,7 @@ from .label_quality import quality_bounds
 __all__ = [
     "child_seed",
     "committee_inputs",
+    "cp2k_options",
     "gas_phase_inputs",
     "gcmc_inputs",
     "label_inputs",
@@ -53,6 +54,16 @@ def worker_options(parameters: Parameters) -> dict[str, Any]:
         "resources": {"num_machines": 1, "num_mpiprocs_per_machine": 1, "num_cores_per_mpiproc": resources["cores"]},
         "max_wallclock_seconds": resources["max_wallclock_seconds"],
         **resources["worker_options"],
+    }
+
+
+def cp2k_options(parameters: Parameters) -> dict[str, Any]:
+    """Return the scheduler options of a job that runs CP2K."""
+    resources = parameters["resources"]
+    return {
+        "resources": {"num_machines": 1, "num_mpiprocs_per_machine": resources["cores"]},
+        "max_wallclock_seconds": resources["max_wallclock_seconds"],
+        **resources["cp2k_options"],
     }
 
 
@@ -240,13 +251,7 @@ def label_inputs(
     """
     resources = parameters["resources"]
     code = "cp2k_code" if inputs["level"]["program"] == "cp2k" else "worker_code"
-    options = worker_options(parameters)
-    if code == "cp2k_code":
-        options = {
-            "resources": {"num_machines": 1, "num_mpiprocs_per_machine": resources["cores"]},
-            "max_wallclock_seconds": resources["max_wallclock_seconds"],
-            **resources["cp2k_options"],
-        }
+    options = cp2k_options(parameters) if code == "cp2k_code" else worker_options(parameters)
     return {
         "structures": dict(structures),
         "level": inputs["level"],

@@ -57,7 +57,7 @@ def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
     return first_message(
         [
             level.refusal(structure),
-            check_code_for_level(level, inputs.get("cp2k_code")),
+            check_code_for_level(level, inputs.get("cp2k_code"), parameters["fine_tune"]),
             check_model(inputs["foundation"], structure, gas),
             check_loadings(structure, gas, loadings, distance, inputs["seed"].value),
             check_dataset_level(inputs.get("dataset"), level),

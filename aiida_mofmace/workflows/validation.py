@@ -216,4 +216,6 @@ class ValidationWorkChain(RollingWindow):
                 f"{key} fine-tuning: {row['energy_mae_mev_per_atom']:.2f} meV/atom and "
                 f"{row['force_mae_mev_per_ang']:.1f} meV/Å on {row['n_frames']} frames"
             )
+        for quantity in errors["worse"]:
+            self.report(f"WARNING: fine-tuning has made the model worse: {quantity} has risen")
         return None

@@ -56,7 +56,7 @@ def dataset(symbols: str) -> LabelledDatasetData:
     atoms = structure(symbols).get_ase()
     atoms.info["REF_energy"] = 0.0
     atoms.set_array("REF_forces", atoms.positions)
-    return LabelledDatasetData.from_atoms([atoms], {"name": "PBE", "hash": "x", "program": "cp2k"})
+    return LabelledDatasetData.from_atoms([atoms] * 4, {"name": "PBE", "hash": "x", "program": "cp2k"})
 
 
 def inputs_of(plugin: str, code: orm.AbstractCode, model: MaceModelData) -> dict[str, Any]:
@@ -114,6 +114,10 @@ def test_good_input_is_taken(refusal: Callable[..., str], plugin: str) -> None:
         ("mofmace.fine_tune", {"max_epochs": 0}, "max_epochs is 0"),
         ("mofmace.fine_tune", {"valid_fraction": 1.0}, "valid_fraction is 1.0; give a fraction from 0 to below 1"),
         ("mofmace.fine_tune", {"multihead": True}, "multihead training needs replay data"),
+        ("mofmace.fine_tune", {"options": {"scheduler_patienc": 5}}, "did you mean 'scheduler_patience'?"),
+        ("mofmace.fine_tune", {"options": {"lr": 0.1}}, "set by the parameter 'learning_rate'"),
+        ("mofmace.fine_tune", {"options": {"restart_latest": True}}, "is decided by the program"),
+        ("mofmace.fine_tune", {"test_fraction": 0.9}, "are too few: 1 would validate"),
     ],
 )
 def test_bad_parameters(refusal: Callable[..., str], plugin: str, parameters: dict[str, Any], message: str) -> None:

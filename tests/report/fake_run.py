@@ -222,7 +222,17 @@ class FakeRun:
         for seed in range(4):
             member = self.process("FineTuneWorkChain", chain, f"seed_{seed}", {}, minutes=0.4)
             job = self.process("FineTuneCalculation", member, "iteration_01", {"seed": orm.Int(seed)}, minutes=0.4)
-            self.create(job, results=orm.Dict({"epochs": 40, "versions": versions}))
+            errors = {"n_frames": 2, "energy_mae_mev_per_atom": 2.0 + seed, "force_mae_mev_per_ang": 60.0 + seed}
+            results = {
+                "epochs": 40,
+                "best_epoch": 30 + seed,
+                "stopped_by": "patience",
+                "errors": {"Default": {"train": None, "valid": None, "test": errors}},
+                "replay_before": {**errors, "force_mae_mev_per_ang": 150.0},
+                "replay_after": {**errors, "force_mae_mev_per_ang": 160.0 + seed},
+                "versions": versions,
+            }
+            self.create(job, results=orm.Dict(results))
         self.minutes += 1.6
 
     def active_learning(self, parent: orm.WorkChainNode, rounds: int) -> orm.Dict:

@@ -22,7 +22,9 @@ from aiida_mofmace.report.collect import collect
 from aiida_mofmace.report.html import render, write_report
 from aiida_mofmace.report.label_export import write_labels
 from aiida_mofmace.report.labels import find_labels
+from aiida_mofmace.report.summary import render as render_summary
 from aiida_mofmace.report.summary import summary, with_error
+from aiida_mofmace.report.training import warnings
 
 from .fake_run import LOADINGS, PRESSURES, FakeRun, fake_run
 
@@ -119,6 +121,34 @@ def test_errors_are_those_of_the_arrays(run: orm.WorkChainNode, data: dict[str, 
         assert f"mean absolute error {energy_mae:.2f} meV/atom" in page
     # The committee's mean is better than its members, and four are averaged after fine-tuning.
     assert data["parity"]["after"]["n_models"] == 4
+
+
+def test_members_and_what_they_forgot_are_shown(run: orm.WorkChainNode, data: dict[str, Any], page: str) -> None:
+    assert [row["name"] for row in data["members"]] == ["seed_0", "seed_1", "seed_2", "seed_3"]
+    last = max(node.pk for node in run.called_descendants if node.process_label == "FineTuneCommitteeWorkChain")
+    assert min(row["pk"] for row in data["members"]) > last
+    assert "150.0 → 163.0" in page
+    assert "Replay data 3.5 -> 3.5 meV/atom, 150.0 -> 161.5 meV/Å, mean of 4 members" in summary(run)
+
+
+def test_calibration_is_shown(run: orm.WorkChainNode, data: dict[str, Any], page: str) -> None:
+    calibration = data["parity"]["after"]["calibration"]
+    # Errors of 0.06 eV/Å drawn independently for 4 members: the mean's error is theirs over sqrt(3), and a little more.
+    assert calibration["ratio"] == pytest.approx(0.6, abs=0.1)
+    assert f"{calibration['ratio']:.1f} times its deviation" in summary(run)
+    assert f"miscalibration area {calibration['miscalibration']:.2f}" in page
+    assert data["parity"]["before"]["calibration"]["ratio"] is None
+
+
+def test_a_model_that_fine_tuning_made_worse_is_announced(data: dict[str, Any]) -> None:
+    assert data["warnings"] == []
+    before, after = data["parity"]["before"], data["parity"]["after"]
+    worse = {"before": before, "after": {**after, "energy_mae_mev_per_atom": 2 * before["energy_mae_mev_per_atom"]}}
+    found = warnings(worse)
+    assert len(found) == 1
+    assert found[0].startswith("Fine-tuning has made the energies worse: ")
+    text = render_summary({**data, "parity": worse, "warnings": found})
+    assert f"WARNING: {found[0]}" in text
 
 
 def test_isotherm_and_heat_are_those_of_the_nodes(run: orm.WorkChainNode, data: dict[str, Any], page: str) -> None:

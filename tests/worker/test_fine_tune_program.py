@@ -18,6 +18,8 @@ from aiida_mofmace.worker.errors import WorkerError
 from aiida_mofmace.worker.kernels.model import MaceEvaluator
 from aiida_mofmace.worker.programs import fine_tune
 from aiida_mofmace.worker.stopping import StopRequest
+from aiida_mofmace.worker.training.data import split_frames
+from aiida_mofmace.worker.training.mace_options import MACE_OPTIONS
 
 from .selection_fixtures import labelled, run_worker, water_box, write_tiny_model
 
@@ -255,6 +257,34 @@ def test_further_options_reach_mace(here: Path) -> None:
     assert 1e-6 < np.abs(difference).max() < 1.0, "merged into plain weights that any MACE can open"
 
 
+def weights_of(path: str) -> dict[str, np.ndarray]:
+    import torch
+
+    return {name: value.numpy() for name, value in torch.load(path, weights_only=False).state_dict().items()}
+
+
+def test_frozen_layers_keep_their_weights(here: Path) -> None:
+    """mace's ``freeze`` 5 holds embedding and interactions; products and readouts are trained."""
+    train(max_epochs=0)
+    before = weights_of("model.model")
+    train(max_epochs=1, options={"freeze": 5})
+    after = weights_of("model.model")
+    changed = {name.partition(".")[0] for name in before if not np.array_equal(before[name], after[name])}
+    assert "interactions" not in changed
+    assert "node_embedding" not in changed
+    assert {"products", "readouts"} <= changed
+
+
+def test_low_rank_training_ends_as_an_ordinary_model(here: Path) -> None:
+    train(max_epochs=0)
+    before = weights_of("model.model")
+    train(max_epochs=1, options={"lora": True, "lora_rank": 2})
+    after = weights_of("model.model")
+    assert set(after) == set(before)
+    assert any(not np.array_equal(before[name], after[name]) for name in before)
+    assert np.isfinite(energies("model.model", "Default", frames(0, 2))).all()
+
+
 def test_naive_training_has_one_head_and_measures_forgetting(here: Path) -> None:
     results = train(multihead=False, max_epochs=3, pseudolabel_replay=False)
     assert json.loads(Path("model.json").read_text())["heads"] == ["Default"]
@@ -309,6 +339,28 @@ def test_bad_parameters_are_refused(here: Path, changes: dict[str, Any], message
     with pytest.raises(WorkerError, match=message) as error:
         train(**changes)
     assert error.value.kind == "bad_input"
+
+
+def test_list_of_options_is_that_of_the_installed_mace() -> None:
+    from mace.tools import build_default_arg_parser
+
+    actions = {action.dest for action in build_default_arg_parser()._actions if action.option_strings}
+    assert actions - {"help"} == MACE_OPTIONS
+
+
+def test_same_structures_never_train_and_judge(here: Path) -> None:
+    """Ten structures, each labelled three times: all three copies are in one part, whatever the seed."""
+    originals = frames(0, 10)
+    images = [copy for image in originals for copy in (image, image.copy(), image.copy())]
+    settings = fine_tune.FineTuneSettings.from_parameters(PARAMETERS | {"test_fraction": 0.2})
+    splits = [split_frames(images, settings, seed) for seed in range(5)]
+    for split in splits:
+        parts = [{index // 3 for index in part} for part in (split.train, split.valid, split.test)]
+        assert [len(part) for part in parts] == [6, 2, 2]
+        assert len(parts[0] | parts[1] | parts[2]) == 10
+        assert sorted([*split.train, *split.valid, *split.test]) == list(range(30))
+    assert len({tuple(split.test) for split in splits}) == 1
+    assert len({tuple(split.valid) for split in splits}) > 1
 
 
 def test_labels_without_forces_are_refused(here: Path) -> None:

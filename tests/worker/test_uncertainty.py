@@ -46,5 +46,15 @@ def test_calibration_recovers_a_known_overconfidence() -> None:
 
 def test_calibration_of_one_model_has_no_figure() -> None:
     single = calibrate(np.ones((1, 5, 3)), np.zeros((5, 3)))
-    assert single.correlation is None
-    assert single.ratio is None
+    assert (single.correlation, single.ratio, single.slope, single.miscalibration) == (None, None, None, None)
+
+
+def test_miscalibration_is_small_for_an_honest_committee_and_large_for_a_sure_one() -> None:
+    rng = np.random.default_rng(1)
+    forces = rng.normal(size=(400, 1000, 3))
+    # With many members the deviation is sqrt(3), the length of a standard deviation of 1 in each direction.
+    honest = calibrate(forces, rng.normal(size=(1000, 3)))
+    assert honest.miscalibration == pytest.approx(0.0, abs=0.02)
+    sure = calibrate(forces, 1000.0 * rng.normal(size=(1000, 3)))
+    assert sure.miscalibration == pytest.approx(0.5, abs=0.01)
+    assert sure.slope == pytest.approx(1000 * np.sqrt(8 / np.pi) / np.sqrt(3), rel=0.05)

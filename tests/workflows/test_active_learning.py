@@ -16,6 +16,7 @@ from aiida_mofmace.data.model import MaceModelData
 from aiida_mofmace.workflows.active_learning import ActiveLearningWorkChain
 from aiida_mofmace.workflows.fine_tune_committee import FineTuneCommitteeWorkChain
 from aiida_mofmace.workflows.functions import add_round, append_labels, draw_frames, gather_failures
+from aiida_mofmace.workflows.isolated_atoms import IsolatedAtomsWorkChain
 from aiida_mofmace.workflows.label import LabelWorkChain
 
 from .steps import dataset_of, finished, label_of, loaded, mil_120, process_of, trajectory
@@ -72,6 +73,28 @@ def test_first_a_committee_is_trained(codes: dict[str, Any]) -> None:
     assert inputs["foundation"].kind == "foundation"
     given = start(codes, models={"model_0": MaceModelData.starter(), "model_1": MaceModelData.starter()})
     assert not given.should_train_first()
+
+
+def test_isolated_atoms_are_labelled_before_anything_is_trained(codes: dict[str, Any]) -> None:
+    builder = ActiveLearningWorkChain.get_builder_from_protocol(
+        codes, mil_120(), dataset_of([0, 1]).store(), overrides={"fine_tune": {"e0s": "isolated_atoms"}}
+    )
+    process = process_of(builder)
+    process.setup()
+    assert process.should_run_atoms()
+    process.run_atoms()
+    process_class, inputs = process.submitted[0]
+    assert process_class is IsolatedAtomsWorkChain
+    assert process_class.spec().inputs.validate(inputs) is None
+    assert set(inputs["elements"].get_list()) == set(process.inputs.dataset.species)
+    energies = {"H": -12.0, "O": -430.0}
+    process.ctx.atoms = finished(IsolatedAtomsWorkChain, {"energies": orm.Dict(energies)})
+    assert process.inspect_atoms() is None
+    process.run_training()
+    assert process.submitted[1][1]["parameters"]["fine_tune"]["e0s"] == energies
+    process.ctx.atoms = finished(IsolatedAtomsWorkChain, {}, 301, "no energy of Al")
+    assert process.inspect_atoms().status == 306
+    assert not start(codes).should_run_atoms()
 
 
 def test_a_round_explores_by_md_and_by_gcmc(chain: Any) -> None:

@@ -74,6 +74,16 @@ def test_handle_killed(chain: Any) -> None:
     assert failed(chain, "ERROR_NO_OUTPUT").status == 312
 
 
+def test_handle_unknown_failure(chain: Any) -> None:
+    """What nobody knows a remedy for ends at once, with the end of the job's log."""
+    log = "\n".join(f"line {number}" for number in range(9)) + "\nRuntimeError: the GPU fell off the bus\n"
+    retrieved = orm.FolderData()
+    retrieved.base.repository.put_object_from_bytes(log.encode(), "worker.err")
+    code = failed(chain, "ERROR_WORKER_FAILED", {"retrieved": retrieved})
+    assert code.status == 313
+    assert code.message.endswith("line 5 | line 6 | line 7 | line 8 | RuntimeError: the GPU fell off the bus")
+
+
 def test_what_a_restart_submits_is_valid(chain: Any) -> None:
     failed(chain, "ERROR_OUT_OF_MEMORY")
     chain.run_process()

@@ -60,6 +60,22 @@ def test_errors_by_hand(aiida_profile: Any) -> None:
     assert errors["before"]["by_loading"]["1"]["energy_mae_mev_per_atom"] == pytest.approx(300.0)
     assert errors["before"]["all"]["energy_rmse_mev_per_atom"] == pytest.approx(np.sqrt((200**2 + 300**2) / 2))
     assert errors["before"]["by_loading"]["1"]["n_frames"] == 1
+    assert errors["worse"] == []
+    backwards = compare_with_labels(before=after, after=before).get_dict()
+    assert backwards["worse"] == ["energy_mae_mev_per_atom", "force_mae_mev_per_ang"]
+
+
+def test_calibration_is_that_of_the_committee(aiida_profile: Any) -> None:
+    """Two members that differ by 0.2 eV/Å in each component, and are both 1 eV/Å off on average."""
+    before, after = predictions([[0.0, 0.0]], 1.0), predictions([[0.0, 0.0], [0.0, 0.0]], 0.0)
+    forces = np.ones((2, 5, 3), dtype=np.float32)
+    forces[0] -= 0.1
+    forces[1] += 0.1
+    after.set_array("forces", forces)
+    calibration = compare_with_labels(before=before.store(), after=after.store())["after"]["calibration"]
+    assert calibration["ratio"] == pytest.approx(10.0, rel=1e-5)
+    assert calibration["slope"] == pytest.approx(10.0, rel=1e-5)
+    assert calibration["miscalibration"] == pytest.approx(0.5, abs=1e-3)
 
 
 def test_from_md_to_errors(chain: Any) -> None:

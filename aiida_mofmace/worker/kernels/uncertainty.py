@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 __all__ = ["Calibration", "WindowCounts", "calibrate", "committee_deviation", "frame_maxima", "in_window"]
 
 Floats = NDArray[np.floating[Any]]
+
+_COVERAGES = 1000  # points at which observed and expected coverage are compared
 
 
 def committee_deviation(forces: Floats) -> NDArray[np.float64]:
@@ -66,10 +69,16 @@ class Calibration:
 
     :param correlation: Pearson's r of deviation and error of the committee's mean force, over the atoms; None if flat
     :param ratio: root mean square error over root mean square deviation; above 1 the committee is overconfident
+    :param slope: of the least-squares line through the origin of error over deviation
+    :param miscalibration: area between the observed and the expected share of force components within each central
+        interval, with the deviation taken for the standard deviation of a normal error; 0 is perfect, 0.5 the worst
+        (Tran et al., Mach. Learn.: Sci. Technol. 2020, 1, 025006, "miscalibration area")
     """
 
     correlation: float | None
     ratio: float | None
+    slope: float | None
+    miscalibration: float | None
 
 
 def calibrate(forces: Floats, reference: NDArray[np.float64]) -> Calibration:
@@ -79,10 +88,29 @@ def calibrate(forces: Floats, reference: NDArray[np.float64]) -> Calibration:
     :param reference: shape (n_atoms, 3) in eV/Å
     """
     deviation = committee_deviation(forces)
-    error = np.linalg.norm(np.asarray(forces, dtype=np.float64).mean(axis=0) - reference, axis=1)
+    differences = np.asarray(forces, dtype=np.float64).mean(axis=0) - reference
+    error = np.linalg.norm(differences, axis=1)
+    spread = float((deviation**2).mean())
+    if spread == 0.0:
+        return Calibration(None, None, None, None)
     flat = len(error) < 2 or np.ptp(deviation) == 0.0 or np.ptp(error) == 0.0
-    spread = float(np.sqrt((deviation**2).mean()))
     return Calibration(
         correlation=None if flat else float(np.corrcoef(deviation, error)[0, 1]),
-        ratio=None if spread == 0.0 else float(np.sqrt((error**2).mean()) / spread),
+        ratio=float(np.sqrt((error**2).mean() / spread)),
+        slope=float((deviation * error).mean() / spread),
+        miscalibration=_miscalibration(differences, deviation),
     )
+
+
+def _miscalibration(differences: NDArray[np.float64], deviation: NDArray[np.float64]) -> float:
+    """Miscalibration area of force components.
+
+    :param differences: predicted minus reference forces in eV/Å, shape (n_atoms, 3)
+    :param deviation: of the force vector of each atom in eV/Å, shape (n_atoms,)
+    """
+    scale = np.maximum(deviation[:, None] / np.sqrt(3.0), np.finfo(np.float64).tiny)  # of one of three components
+    distances = np.sort((np.abs(differences) / scale).ravel())
+    expected = (np.arange(_COVERAGES) + 0.5) / _COVERAGES
+    bounds = [NormalDist().inv_cdf((1.0 + coverage) / 2.0) for coverage in expected]
+    observed = np.searchsorted(distances, bounds, side="right") / len(distances)
+    return float(np.abs(observed - expected).mean())

@@ -200,7 +200,7 @@ def _fine_tune(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
     foundation = _open_foundation(inputs, settings)
     frames = read_frames(Path(inputs["files"]["dataset"]))
     require_labels(frames, "dataset", foundation.metadata["elements"])
-    split = split_frames(len(frames), settings, inputs["seed"])
+    split = split_frames(frames, settings, inputs["seed"])
     sets = _subsets(frames, split)
     replay = _prepare_replay(inputs["files"], settings, inputs["seed"], foundation)
     arguments = build_arguments(settings, _decide(inputs, settings, foundation, sets, replay))

@@ -14,11 +14,12 @@ from ase.io import read, write
 
 from ..errors import WorkerError
 from ..kernels.model import MaceEvaluator
-from .settings import FineTuneSettings
+from .settings import FineTuneSettings, split_sizes
 
 __all__ = [
     "Split",
     "atomic_energies",
+    "equal_structures",
     "force_errors",
     "has_labels",
     "pick_replay",
@@ -29,6 +30,7 @@ __all__ = [
     "write_frames",
 ]
 
+_SAME_DECIMALS = 4  # of lengths in Å that make two structures the same
 _TEST_SEED = 0
 _FEWEST_REPLAY_VALID = 10
 _MILLI = 1e3
@@ -83,21 +85,30 @@ class Split:
     test: list[int]
 
 
-def split_frames(n_frames: int, settings: FineTuneSettings, seed: int) -> Split:
+def equal_structures(frames: Sequence[Atoms]) -> list[list[int]]:
+    """Return the indices of the frames, those of the same structure together, in order of the first of each."""
+    groups: dict[bytes, list[int]] = {}
+    for index, frame in enumerate(frames):
+        lengths = np.round(np.vstack([frame.cell.array, frame.positions]), _SAME_DECIMALS) + 0.0  # no negative zero
+        groups.setdefault(frame.numbers.tobytes() + lengths.tobytes(), []).append(index)
+    return list(groups.values())
+
+
+def split_frames(frames: Sequence[Atoms], settings: FineTuneSettings, seed: int) -> Split:
     """Split a dataset: test frames are the same for every seed, so that no committee member has trained on them.
 
-    :raises WorkerError: of kind bad_input if no frame is left to train or to validate with
+    Frames of the same structure stay together: what a model is trained on does not tell how good it is.
+
+    :raises WorkerError: of kind bad_input if no frame is left to train with
     """
-    n_test = round(settings.test_fraction * n_frames)
-    shuffled = np.random.default_rng(_TEST_SEED).permutation(n_frames)
+    groups = equal_structures(frames)
+    _, n_valid, n_test = split_sizes(len(groups), settings.valid_fraction, settings.test_fraction)
+    shuffled = np.random.default_rng(_TEST_SEED).permutation(len(groups))
     test, rest = shuffled[:n_test], np.sort(shuffled[n_test:])
-    n_valid = max(1, round(settings.valid_fraction * len(rest)))
-    if len(rest) - n_valid < 1:
-        raise WorkerError(
-            "bad_input", f"{n_frames} frames are too few to train on {n_valid} less, {n_test} for the test"
-        )
     rest = np.random.default_rng(seed if settings.resample else _TEST_SEED).permutation(rest)
-    parts = (np.sort(part).tolist() for part in (rest[n_valid:], rest[:n_valid], test))
+    parts = (
+        sorted(index for group in part for index in groups[group]) for part in (rest[n_valid:], rest[:n_valid], test)
+    )
     return Split(*parts)
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any
 
 from ..errors import WorkerError
+from .mace_options import MACE_OPTIONS
 
-__all__ = ["FineTuneSettings", "build_arguments"]
+__all__ = ["FineTuneSettings", "build_arguments", "option_fault", "split_sizes"]
 
 
 @dataclass(frozen=True)
@@ -139,15 +140,37 @@ def _suggestion(name: str, known: list[str]) -> str:
     return f", did you mean {close[0]!r}?" if close else ""
 
 
-def _check_option(name: str, known: list[str]) -> None:
-    """Refuse options that mace does not have, that have a parameter of their own, or that the wrapper decides."""
-    if name not in known:
-        raise WorkerError("bad_input", f"mace_run_train has no option {name!r}{_suggestion(name, known)}")
+def option_fault(name: str, known: Iterable[str] = MACE_OPTIONS) -> str | None:
+    """Say why an option may not be given: mace lacks it, it has a parameter of its own, or the program decides it.
+
+    :param known: options that mace has
+    """
+    names = sorted(known)
+    if name not in names:
+        return f"mace_run_train has no option {name!r}{_suggestion(name, names)}"
     own = {theirs: ours for ours, theirs in _MACE_NAMES.items()}
     if name in own:
-        raise WorkerError("bad_input", f"option {name!r} is set by the parameter {own[name]!r}, give that one")
+        return f"option {name!r} is set by the parameter {own[name]!r}, give that one"
     if name in _MANAGED:
-        raise WorkerError("bad_input", f"option {name!r} is decided by the program and cannot be given")
+        return f"option {name!r} is decided by the program and cannot be given"
+    return None
+
+
+def split_sizes(n_frames: int, valid_fraction: float, test_fraction: float) -> tuple[int, int, int]:
+    """Return how many frames train, validate and test.
+
+    :raises WorkerError: of kind bad_input if none is left to train with
+    """
+    n_test = round(test_fraction * n_frames)
+    n_valid = max(1, round(valid_fraction * (n_frames - n_test)))
+    n_train = n_frames - n_test - n_valid
+    if n_train < 1:
+        raise WorkerError(
+            "bad_input",
+            f"{n_frames} different frames are too few: {n_valid} would validate and {n_test} test; "
+            "add labels or lower valid_fraction and test_fraction",
+        )
+    return n_train, n_valid, n_test
 
 
 def _words(action: argparse.Action, value: Any) -> list[str]:
@@ -175,7 +198,9 @@ def build_arguments(settings: FineTuneSettings, decided: Mapping[str, Any]) -> a
     parser.error = _refuse
     actions = {action.dest: action for action in parser._actions if action.option_strings}
     for name in settings.options:
-        _check_option(name, list(actions))
+        fault = option_fault(name, actions)
+        if fault is not None:
+            raise WorkerError("bad_input", fault)
     given = {theirs: getattr(settings, ours) for ours, theirs in _MACE_NAMES.items() if ours != "e0s"}
     given = {name: value for name, value in given.items() if value is not None}
     if settings.multihead:
