@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import IO, Any
 
 import numpy as np
 from aiida import orm
+from aiida.manage import get_manager
 from ase import Atoms
 from ase.io.extxyz import key_val_dict_to_str
 from numpy.typing import NDArray
@@ -57,8 +59,21 @@ def _frames(records: list[LabelRecord]) -> Iterator[tuple[LabelRecord, Atoms]]:
     """Yield labels as atoms, read with two queries for all of them."""
     labels = _nodes(DftLabelData, [record.label_uuid for record in records])
     structures = _nodes(orm.StructureData, [str(record.structure_uuid) for record in records])
+    arrays = _arrays(labels.values())
     for record in records:
-        yield record, _atoms(record, labels[record.label_uuid], structures[str(record.structure_uuid)])
+        yield record, _atoms(record, arrays[record.label_uuid], structures[str(record.structure_uuid)])
+
+
+def _arrays(labels: Iterable[DftLabelData]) -> dict[str, dict[str, NDArray[np.float64]]]:
+    """Return forces and perhaps stress of labels by UUID, all files read in one go."""
+    keys = {
+        label.uuid: {name: content["k"] for name, content in label.base.repository.metadata["o"].items()}
+        for label in labels
+    }
+    wanted = sorted({key for files in keys.values() for key in files.values()})
+    repository = get_manager().get_profile_storage().get_repository()
+    read = {key: np.load(io.BytesIO(stream.read())) for key, stream in repository.iter_object_streams(wanted)}
+    return {uuid: {name.removesuffix(".npy"): read[key] for name, key in files.items()} for uuid, files in keys.items()}
 
 
 def _nodes(kind: type[orm.Data], uuids: list[str]) -> dict[str, Any]:
@@ -66,18 +81,19 @@ def _nodes(kind: type[orm.Data], uuids: list[str]) -> dict[str, Any]:
     return {node.uuid: node for node in builder.all(flat=True)}
 
 
-def _atoms(record: LabelRecord, label: DftLabelData, structure: orm.StructureData) -> Atoms:
+def _atoms(record: LabelRecord, arrays: dict[str, NDArray[np.float64]], structure: orm.StructureData) -> Atoms:
     attributes = structure.base.attributes.all
     sites = attributes["sites"]
     positions = np.array([site["position"] for site in sites], dtype=float)
     periodic = [attributes[f"pbc{i}"] for i in (1, 2, 3)]
-    atoms = Atoms(label.symbols, positions, cell=attributes["cell"], pbc=periodic)
-    atoms.info = _info(record, label)
-    atoms.set_array("REF_forces", label.forces)
+    elements = {kind["name"]: kind["symbols"][0] for kind in attributes["kinds"]}
+    atoms = Atoms([elements[site["kind_name"]] for site in sites], positions, cell=attributes["cell"], pbc=periodic)
+    atoms.info = _info(record, arrays.get("stress"))
+    atoms.set_array("REF_forces", arrays["forces"])
     return atoms
 
 
-def _info(record: LabelRecord, label: DftLabelData) -> dict[str, Any]:
+def _info(record: LabelRecord, stress: NDArray[np.float64] | None) -> dict[str, Any]:
     """Return what stands in the comment line of a frame; what is not known is left out."""
     known: dict[str, Any] = {
         "REF_energy": record.energy,
@@ -95,7 +111,6 @@ def _info(record: LabelRecord, label: DftLabelData) -> dict[str, Any]:
         "flagged": "; ".join(record.reasons) or None,
         "origin": record.elsewhere,
     }
-    stress = label.stress
     if stress is not None:
         # Nine numbers, which every reader of extended XYZ knows; a matrix would be written as JSON.
         known["REF_stress"] = stress.reshape(9)
