@@ -15,7 +15,7 @@ from aiida_mofmace.calculations.committee import CommitteeCalculation
 from aiida_mofmace.calculations.diversity_select import DiversitySelectCalculation
 from aiida_mofmace.calculations.mace_md import MaceMdCalculation
 from aiida_mofmace.calculations.md_gcmc import MdGcmcCalculation
-from aiida_mofmace.calculations.validators import first_message
+from aiida_mofmace.calculations.validators import first_message, gas_elements
 from aiida_mofmace.data.dataset import LabelledDatasetData
 from aiida_mofmace.data.level import LevelOfTheory
 from aiida_mofmace.data.model import MaceModelData
@@ -179,7 +179,13 @@ class ActiveLearningWorkChain(RollingWindow):
     def run_atoms(self) -> dict[str, Any]:
         """Label one isolated atom of each element."""
         inputs = isolated_atoms_inputs(self.inputs.level, self.ctx.parameters)
-        inputs |= {"elements": orm.List(self.inputs.dataset.species), **given(self.inputs, "cp2k_code")}
+        # Later rounds may bring the gas to a dataset that began with the empty framework.
+        elements = {
+            *self.inputs.dataset.species,
+            *self.inputs.structure.get_symbols_set(),
+            *gas_elements(self.inputs.gas),
+        }
+        inputs |= {"elements": orm.List(sorted(elements)), **given(self.inputs, "cp2k_code")}
         metadata = {"call_link_label": "isolated_atoms", "label": "Energies of isolated atoms"}
         return {"atoms": self.submit(IsolatedAtomsWorkChain, **inputs, metadata=metadata)}
 

@@ -30,6 +30,10 @@ def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
         return None
     if inputs["parameters"].get_dict()["fine_tune"]["multihead"] and "replay_train" not in inputs:
         return "multihead replay needs replay data: give replay_train, or set fine_tune.multihead to false"
+    if inputs["parameters"].get_dict()["fine_tune"]["e0s"] == "isolated_atoms":
+        return (
+            "fine_tune.e0s: give the energies of IsolatedAtomsWorkChain, which ActiveLearningWorkChain runs by itself"
+        )
     return check_elements(inputs["dataset"].species, [inputs["foundation"]], "dataset")
 
 

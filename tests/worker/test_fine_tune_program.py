@@ -257,6 +257,19 @@ def test_further_options_reach_mace(here: Path) -> None:
     assert 1e-6 < np.abs(difference).max() < 1.0, "merged into plain weights that any MACE can open"
 
 
+def test_a_training_that_only_harms_hands_back_what_it_was_given(here: Path) -> None:
+    train(max_epochs=0)
+    before = weights_of("model.model")
+    results = train(max_epochs=2, learning_rate=3.0)
+    assert all(record["loss"] > history()[0]["loss"] for record in history()[1:])
+    assert results["best_epoch"] is None
+    after = weights_of("model.model")
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+    progress = json.loads(Path("progress.json").read_text())
+    assert (progress["epochs_done"], progress["max_epochs"], progress["best_epoch"]) == (2, 2, None)
+    assert progress["seconds_per_epoch"] > 0.0
+
+
 def weights_of(path: str) -> dict[str, np.ndarray]:
     import torch
 

@@ -142,3 +142,11 @@ def test_too_few_members(committee: Any) -> None:
     code = finish(committee, nodes)
     assert (code.status, code.message) == (301, "Only 2 of 4 members were trained; see the report of seed_0, seed_1.")
     assert sorted(committee.outputs["models"]) == ["model_2", "model_3"]
+
+
+def test_isolated_atoms_are_no_business_of_a_committee(codes: dict[str, Any]) -> None:
+    overrides = {"fine_tune": {"multihead": False, "e0s": "isolated_atoms"}}
+    with pytest.raises(ValueError, match="give the energies of IsolatedAtomsWorkChain"):
+        FineTuneCommitteeWorkChain.get_builder_from_protocol(
+            codes, dataset_of([0, 1]).store(), overrides=overrides, seed=3
+        )

@@ -8,7 +8,9 @@ takes the same steps, with mace's own functions for a step and an evaluation, an
 from __future__ import annotations
 
 import argparse
+import json
 import math
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -63,7 +65,8 @@ class TrainingLoop:
     """Train until the epochs or the patience are used up, or until told to stop.
 
     Patience counts within a stage. When it is used up in stage one, stage two begins; in the last stage training ends.
-    The best model of stage two, if it was reached, is the result, otherwise the best of stage one.
+    The best model of stage two, if it was reached, is the result, otherwise the best of stage one; the untrained model,
+    if no epoch of a single stage was better.
 
     :param arguments: options of ``mace_run_train``
     :param stop: asked before every batch
@@ -93,6 +96,8 @@ class TrainingLoop:
             self._continue_from_checkpoint()
         else:
             self._validate(None, None)
+            # What is handed back must be better than what was given.
+            self.progress.lowest_loss = self.progress.valid_loss
         while self.stopped_by is None:
             self._next()
         self.model.load_state_dict(self._best)
@@ -103,6 +108,7 @@ class TrainingLoop:
         if self.progress.epoch >= self.arguments.max_num_epochs:
             self.stopped_by = "max_epochs"
             return
+        begin = time.monotonic()
         self._enter_epoch()
         try:
             train_loss = self._train_epoch()
@@ -114,6 +120,7 @@ class TrainingLoop:
             self._judge()
         self.progress.epoch += 1
         self._write_checkpoint()
+        self._write_progress(time.monotonic() - begin)
 
     def _enter_epoch(self) -> None:
         """Step the learning rate; change to stage two when its epoch has come."""
@@ -210,6 +217,19 @@ class TrainingLoop:
         if prepared.ema is not None:
             parts["ema"] = prepared.ema
         return parts
+
+    def _write_progress(self, seconds: float) -> None:
+        """Say in a file of one line how far the training is, for a person on the cluster."""
+        progress = self.progress
+        content = {
+            "epochs_done": progress.epoch,
+            "max_epochs": self.arguments.max_num_epochs,
+            "stage": progress.stage,
+            "best_epoch": progress.best_epoch,
+            "valid_loss": progress.valid_loss,
+            "seconds_per_epoch": round(seconds, 3),
+        }
+        self.checkpoint.with_name("progress.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
 
     def _write_checkpoint(self) -> None:
         """Write all that is needed to go on as if nothing had happened; replaces the file in one step."""
