@@ -65,8 +65,9 @@ class TrainingLoop:
     """Train until the epochs or the patience are used up, or until told to stop.
 
     Patience counts within a stage. When it is used up in stage one, stage two begins; in the last stage training ends.
-    The best model of stage two, if it was reached, is the result, otherwise the best of stage one; the untrained model,
-    if no epoch of a single stage was better.
+    The best model of stage two, if it was reached, is the result, otherwise the best of stage one. The untrained model
+    is never the result: members of a committee that all handed it back would agree on everything. The history begins
+    with its errors, so that a training that did harm shows.
 
     :param arguments: options of ``mace_run_train``
     :param stop: asked before every batch
@@ -96,8 +97,6 @@ class TrainingLoop:
             self._continue_from_checkpoint()
         else:
             self._validate(None, None)
-            # What is handed back must be better than what was given.
-            self.progress.lowest_loss = self.progress.valid_loss
         while self.stopped_by is None:
             self._next()
         self.model.load_state_dict(self._best)
