@@ -13,7 +13,7 @@ from aiida_mofmace.data.frames import FramesData
 from aiida_mofmace.data.model import MaceModelData
 
 from .base import JobFiles, WorkerCalculation
-from .validators import check_elements, check_window, first_message
+from .validators import check_elements, check_positive, check_window, first_message
 
 __all__ = ["CommitteeCalculation"]
 
@@ -28,6 +28,11 @@ def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
         return "give either trajectories or a dataset"
     sources = [*trajectories.values(), *([dataset] if dataset is not None else [])]
     return first_message(check_elements(source.species, models, "frames") for source in sources)
+
+
+def validate_calibration(calibration: orm.Dict | None, _: Any) -> str | None:
+    """Refuse a calibration without a ratio of error and deviation."""
+    return None if calibration is None else check_positive(calibration.get_dict(), {"ratio": ""})
 
 
 class CommitteeCalculation(WorkerCalculation):
@@ -57,6 +62,13 @@ class CommitteeCalculation(WorkerCalculation):
             help="Frames to evaluate, by name.",
         )
         spec.input("dataset", valid_type=LabelledDatasetData, required=False, help="Labelled frames to compare with.")
+        spec.input(
+            "calibration",
+            valid_type=orm.Dict,
+            required=False,
+            validator=validate_calibration,
+            help="Calibration of this committee: its `ratio` times the force deviation is held against the window.",
+        )
         spec.inputs.validator = validate_inputs
         spec.output(
             "predictions",
@@ -77,6 +89,8 @@ class CommitteeCalculation(WorkerCalculation):
         """Put models and frames, sorted by name, into files."""
         models, trajectories = self.inputs.models, self.inputs.get("trajectories", {})
         parameters.setdefault("window", None)
+        if "calibration" in self.inputs:
+            parameters["deviation_scale"] = self.inputs.calibration["ratio"]
         names: dict[str, Any] = {
             "models": [files.copy(models[key], f"model_{index}.model") for index, key in enumerate(sorted(models))]
         }

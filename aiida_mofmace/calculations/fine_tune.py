@@ -10,11 +10,17 @@ from aiida.engine.processes.process_spec import CalcJobProcessSpec
 
 from aiida_mofmace.data.dataset import LabelledDatasetData
 from aiida_mofmace.data.model import MaceModelData
-from aiida_mofmace.worker.errors import WorkerError
-from aiida_mofmace.worker.training.settings import option_fault, split_sizes
+from aiida_mofmace.worker.training.settings import option_fault
 
 from .base import JobFiles, WorkerCalculation
-from .validators import check_elements, check_integer, check_positive, first_message
+from .validators import (
+    check_elements,
+    check_integer,
+    check_positive,
+    check_replay_files,
+    check_training_size,
+    first_message,
+)
 
 __all__ = ["FineTuneCalculation"]
 
@@ -25,19 +31,20 @@ def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
         return None
     if inputs["parameters"].get_dict().get("multihead") and "replay_train" not in inputs:
         return "multihead training needs replay data: give replay_train, or set multihead to false"
-    fractions = [inputs["parameters"].get_dict().get(key, 0.0) for key in ("valid_fraction", "test_fraction")]
-    try:
-        split_sizes(inputs["dataset"].n_frames, *fractions)
-    except WorkerError as error:
-        return f"dataset: {error}"
-    return check_elements(inputs["dataset"].species, [inputs["foundation"]], "dataset")
+    return first_message(
+        [
+            check_training_size(inputs["dataset"].n_frames, inputs["parameters"].get_dict()),
+            check_elements(inputs["dataset"].species, [inputs["foundation"]], "dataset"),
+            check_replay_files(inputs.get("replay_train"), inputs.get("replay_valid")),
+        ]
+    )
 
 
 class FineTuneCalculation(WorkerCalculation):
     """Fine-tune one member of a committee, by multihead replay where replay data are given."""
 
     PROGRAM = "fine_tune"
-    RETRIEVED = ("model.model", "model.json", "history.json", "split.json", "checkpoint.pt")
+    RETRIEVED = ("model.model", "model.json", "history.json", "split.json", "checkpoint.pt", "test_predictions.npz")
 
     @classmethod
     def define(cls, spec: CalcJobProcessSpec) -> None:
@@ -66,6 +73,13 @@ class FineTuneCalculation(WorkerCalculation):
         spec.inputs.validator = validate_inputs
         spec.output("model", valid_type=MaceModelData, required=False, help="Fine-tuned model.")
         spec.output("history", valid_type=orm.List, required=False, help="Losses and errors of every epoch and head.")
+        spec.output(
+            "test_predictions",
+            valid_type=orm.ArrayData,
+            required=False,
+            help="Of the test frames: energies and reference_energies (frames,) in eV, forces and reference_forces "
+            "(atoms of all frames, 3) in eV/Å, offsets (frames + 1,).",
+        )
         spec.output(
             "checkpoint", valid_type=orm.SinglefileData, required=False, help="State of a training that was stopped."
         )

@@ -9,6 +9,8 @@ from typing import Any
 from aiida import orm
 
 from aiida_mofmace.data.model import MaceModelData
+from aiida_mofmace.worker.errors import WorkerError
+from aiida_mofmace.worker.training.settings import split_sizes
 
 __all__ = [
     "check_code",
@@ -16,6 +18,8 @@ __all__ = [
     "check_integer",
     "check_options",
     "check_positive",
+    "check_replay_files",
+    "check_training_size",
     "check_window",
     "first_message",
     "gas_elements",
@@ -88,6 +92,36 @@ def check_integer(parameters: Mapping[str, Any], lowest: Mapping[str, int]) -> s
         if isinstance(value, bool) or not isinstance(value, int) or value < limit:
             return f"{key} is {value!r}; give an integer of at least {limit}"
     return None
+
+
+def check_replay_files(train: orm.SinglefileData | None, valid: orm.SinglefileData | None) -> str | None:
+    """Refuse replay data without a structure, and the same structures to train and to validate on."""
+    given = {name: node for name, node in (("replay_train", train), ("replay_valid", valid)) if node is not None}
+    contents = {name: node.get_content(mode="rb") for name, node in given.items()}
+    empty = [name for name, content in contents.items() if not content.strip()]
+    if empty:
+        return f"{empty[0]} is an empty file; give structures as extended XYZ"
+    if len(set(contents.values())) < len(contents):
+        return "replay_train and replay_valid are the same; give other structures to validate on, or no replay_valid"
+    return None
+
+
+def check_training_size(n_frames: int, fine_tune: Mapping[str, Any]) -> str | None:
+    """Refuse labels that are too few to split into parts, or that do not fill one batch.
+
+    :param n_frames: number of labels
+    :param fine_tune: parameters of a training; of what is missing the defaults
+    """
+    try:
+        n_train, _, _ = split_sizes(n_frames, fine_tune.get("valid_fraction", 0.0), fine_tune.get("test_fraction", 0.0))
+    except WorkerError as error:
+        return f"dataset: {error}"
+    batch_size = fine_tune.get("batch_size", 1)
+    if fine_tune.get("multihead"):
+        n_train += fine_tune.get("n_replay") or batch_size
+    if n_train >= batch_size:
+        return None
+    return f"{n_train} frames to train on do not fill a batch of {batch_size}; lower batch_size or add labels"
 
 
 def check_window(window: Any) -> str | None:

@@ -25,6 +25,7 @@ class FineTuneParser(WorkerParser):
             self.out("model", self._model())
         if finished or self.has("history.json"):
             self.out("history", orm.List(json.loads(self.content("history.json"))))
+        self.out_arrays("test_predictions", "test_predictions.npz", required=False)
         self.out_file("checkpoint", "checkpoint.pt", required=False)
         if self.has("split.json"):
             results["split"] = json.loads(self.content("split.json"))

@@ -226,7 +226,9 @@ def _deviations(tree: ProcessTree) -> list[dict[str, Any]]:
         if window is None or sigma_max is None or not len(sigma_max):
             continue
         name = journal_name(tree, record)
-        values = np.asarray(sigma_max, dtype=float)
+        results = output(record, "results")
+        scale = results.get_dict().get("deviation_scale", 1.0) if isinstance(results, orm.Dict) else 1.0
+        values = scale * np.asarray(sigma_max, dtype=float)
         rows.append({"pk": record.pk, "name": name, "sigma_max": values, "window": [float(v) for v in window]})
     return rows
 

@@ -20,18 +20,11 @@ from aiida_mofmace.data.dataset import LabelledDatasetData
 from aiida_mofmace.data.level import LevelOfTheory
 from aiida_mofmace.data.model import MaceModelData
 
+from .checks import check_learning, check_loadings, check_model
 from .fine_tune_committee import FineTuneCommitteeWorkChain
 from .functions import add_round, append_labels, gather_failures
 from .harvest import reason, runs_with_frames
-from .inputs import (
-    check_code_for_level,
-    check_dataset_level,
-    check_loadings,
-    check_model,
-    check_replay,
-    common_inputs,
-    training_inputs,
-)
+from .inputs import common_inputs, training_inputs
 from .isolated_atoms import IsolatedAtomsWorkChain, isolated_atoms_inputs, with_atomic_energies
 from .jobs import child_seed, committee_inputs, gcmc_inputs, label_inputs, md_inputs, md_key, select_inputs
 from .label import LabelWorkChain
@@ -53,11 +46,9 @@ def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
     loadings, distance = parameters["active_learning"]["loadings"], parameters["md"]["insertion_minimum_distance"]
     return first_message(
         [
-            check_code_for_level(level, inputs.get("cp2k_code"), parameters["fine_tune"]),
             check_model(inputs["foundation"], structure, gas),
             check_loadings(structure, gas, loadings, distance, inputs["seed"].value),
-            check_dataset_level(inputs["dataset"], level),
-            check_replay(inputs.get("replay_train"), level, parameters["fine_tune"]),
+            check_learning(inputs, parameters, level, inputs["dataset"].n_frames),
         ]
     )
 
@@ -67,7 +58,8 @@ class ActiveLearningWorkChain(RollingWindow):
 
     Each round explores with the committee's first model at every loading and by hybrid MD-GCMC, keeps the frames whose
     force deviation (equation 1 of the paper) lies in the window, labels the most diverse of them, and trains a new
-    committee from the foundation model on all labels so far.
+    committee from the foundation model on all labels so far. With ``calibrate_deviation`` the deviation is first scaled
+    to the size of the error that the committee makes on its test frames.
     """
 
     @classmethod
@@ -86,9 +78,15 @@ class ActiveLearningWorkChain(RollingWindow):
             valid_type=MaceModelData,
             help="Committee to begin with, trained on the dataset; without it one is trained first.",
         )
+        spec.input(
+            "calibration", valid_type=orm.Dict, required=False, help="Of the models to begin with, where it is used."
+        )
         spec.inputs.validator = validate_inputs
         spec.output("dataset", valid_type=LabelledDatasetData, help="All labels, those of the last round at the end.")
         spec.output_namespace("models", dynamic=True, valid_type=MaceModelData, help="Last committee: model_0 etc.")
+        spec.output(
+            "calibration", valid_type=orm.Dict, required=False, help="Of the last committee, on its test frames."
+        )
         spec.output("learning_curve", valid_type=orm.Dict, help="Labels, errors in meV and Å, deviations by round.")
         spec.output("stop_reason", valid_type=orm.Str, help="converged, max_rounds or no_candidates.")
         spec.output("failures", valid_type=orm.Dict, help="Labels that could not be had, with reason.")
@@ -154,6 +152,7 @@ class ActiveLearningWorkChain(RollingWindow):
         self.ctx.stop_reason = None
         self.ctx.dataset = self.inputs.dataset
         self.ctx.models = dict(self.inputs.models) if "models" in self.inputs else {}
+        self.ctx.calibration = self.inputs.get("calibration")
         self.ctx.curve = None
         self.ctx.failures = {}
 
@@ -164,6 +163,10 @@ class ActiveLearningWorkChain(RollingWindow):
     @property
     def _worker_inputs(self) -> dict[str, Any]:
         return {"code": self.inputs.worker_code, **given(self.inputs, "structure", "gas", "seed")}
+
+    @property
+    def _calibration(self) -> dict[str, Any]:
+        return {} if self.ctx.calibration is None else {"calibration": self.ctx.calibration}
 
     def _failure(self, label: str, message: str = "") -> ExitCode:
         """Hand out what the rounds before have brought, and return the exit code."""
@@ -221,7 +224,8 @@ class ActiveLearningWorkChain(RollingWindow):
         if not node.is_finished_ok:
             return self._failure("ERROR_TRAINING_FAILED", reason(node))
         self.ctx.models = dict(node.outputs.models)
-        nodes: dict[str, Any] = {"training": dict(node.outputs.results)}
+        self.ctx.calibration = node.outputs.calibration if "calibration" in node.outputs else None
+        nodes: dict[str, Any] = {"training": dict(node.outputs.results), **self._calibration}
         if self.ctx.number > 0:
             nodes |= {"exploration": self.ctx.committee.outputs.results, "failures": self.ctx.labels.outputs.failures}
         self.ctx.curve = self._add_round(**nodes)
@@ -290,8 +294,17 @@ class ActiveLearningWorkChain(RollingWindow):
             models=self.ctx.models,
             frames=self.ctx.trajectories,
             window=window,
+            calibration=self._scaling(),
         )
         return {"committee": self.submit(CommitteeCalculation, inputs)}
+
+    def _scaling(self) -> orm.Dict | None:
+        """Return the calibration to scale the deviation with, None to take the deviation as it is."""
+        wanted, calibration = self.ctx.parameters["active_learning"]["calibrate_deviation"], self.ctx.calibration
+        if wanted and (calibration is None or calibration["ratio"] is None):
+            self.report(f"round {self.ctx.number}: WARNING: no deviation on the test frames, so nothing to scale with")
+            return None
+        return calibration if wanted else None
 
     def inspect_committee(self) -> ExitCode | None:
         """See how many frames the committee is unsure of, and whether that ends the rounds."""
@@ -382,5 +395,6 @@ class ActiveLearningWorkChain(RollingWindow):
     def _hand_out(self) -> None:
         self.out("dataset", self.ctx.dataset)
         self.out("models", dict(self.ctx.models))
+        self.out_many(self._calibration)
         self.out("learning_curve", self.ctx.curve if self.ctx.curve is not None else self._add_round())
         self.out("failures", gather_failures(**self.ctx.failures))

@@ -11,12 +11,14 @@ from aiida.engine.processes.builder import ProcessBuilder
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
 from aiida_mofmace.calculations.base import validate_worker_code
-from aiida_mofmace.calculations.validators import check_elements
+from aiida_mofmace.calculations.validators import check_elements, check_replay_files, check_training_size, first_message
 from aiida_mofmace.data.dataset import LabelledDatasetData
 from aiida_mofmace.data.model import MaceModelData
 
+from .checks import validate_parameters
 from .fine_tune_base import FineTuneWorkChain, fine_tune_parameters
-from .inputs import code_node, foundation_model, validate_parameters
+from .functions import calibrate_committee
+from .inputs import code_node, foundation_model
 from .jobs import child_seed, worker_options
 from .protocols import filled_builder, resolve
 from .window import RollingWindow
@@ -34,7 +36,13 @@ def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
         return (
             "fine_tune.e0s: give the energies of IsolatedAtomsWorkChain, which ActiveLearningWorkChain runs by itself"
         )
-    return check_elements(inputs["dataset"].species, [inputs["foundation"]], "dataset")
+    return first_message(
+        [
+            check_training_size(inputs["dataset"].n_frames, inputs["parameters"].get_dict()["fine_tune"]),
+            check_replay_files(inputs.get("replay_train"), inputs.get("replay_valid")),
+            check_elements(inputs["dataset"].species, [inputs["foundation"]], "dataset"),
+        ]
+    )
 
 
 class FineTuneCommitteeWorkChain(RollingWindow):
@@ -65,6 +73,12 @@ class FineTuneCommitteeWorkChain(RollingWindow):
         spec.output_namespace("models", dynamic=True, valid_type=MaceModelData, help="Members: model_0 and so on.")
         spec.output_namespace("results", dynamic=True, valid_type=orm.Dict, help="Errors of the members, in meV, Å.")
         spec.output_namespace("histories", dynamic=True, valid_type=orm.List, help="Errors by epoch of the members.")
+        spec.output(
+            "calibration",
+            valid_type=orm.Dict,
+            required=False,
+            help="Error of the committee over its force deviation, on the test frames; none without test frames.",
+        )
         spec.outline(cls.setup, while_(cls.should_run_members)(cls.run_members), cls.inspect_members)
         spec.exit_code(
             301,
@@ -151,4 +165,9 @@ class FineTuneCommitteeWorkChain(RollingWindow):
             code: ExitCode = self.exit_codes.ERROR_TOO_FEW_MEMBERS
             return code.format(count=str(len(trained)), size=str(len(nodes)), names=", ".join(failed))
         self.report(f"{len(trained)} of {len(nodes)} members trained on {self.inputs.dataset.n_frames} labels")
+        tested = {
+            key: node.outputs.test_predictions for key, node in trained.items() if "test_predictions" in node.outputs
+        }
+        if len(tested) == len(trained):
+            self.out("calibration", calibrate_committee(**tested))
         return None

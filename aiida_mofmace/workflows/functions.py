@@ -17,7 +17,15 @@ from aiida_mofmace.worker.kernels.uncertainty import calibrate
 
 from .label_quality import names_left_out
 
-__all__ = ["add_round", "append_labels", "compare_with_labels", "draw_frames", "gather_failures", "training_errors"]
+__all__ = [
+    "add_round",
+    "append_labels",
+    "calibrate_committee",
+    "compare_with_labels",
+    "draw_frames",
+    "gather_failures",
+    "training_errors",
+]
 
 _REPLAY_HEAD = "pt_head"
 
@@ -68,8 +76,9 @@ def add_round(number: orm.Int, dataset: LabelledDatasetData, **nodes: Any) -> or
 
     :param number: 0 for the committee trained on the first dataset, then 1 and so on
     :param dataset: what the committee of this round was trained on
-    :param nodes: ``training``, the results of the members by name; perhaps ``curve``, the rounds before;
-        ``exploration``, the results of the committee that chose the labels of this round; ``failures`` of these labels
+    :param nodes: ``training``, the results of the members by name; perhaps ``calibration`` of the committee they make;
+        ``curve``, the rounds before; ``exploration``, the results of the committee that chose the labels of this round;
+        ``failures`` of these labels
     """
     rounds = nodes["curve"].get_dict()["rounds"] if "curve" in nodes else []
     exploration = nodes["exploration"].get_dict() if "exploration" in nodes else {}
@@ -86,6 +95,8 @@ def add_round(number: orm.Int, dataset: LabelledDatasetData, **nodes: Any) -> or
         "above": exploration.get("above"),
         "sigma_max_mean": exploration.get("sigma_max_mean"),
         "sigma_max_q99": quantiles.get("0.99"),
+        "deviation_scale": exploration.get("deviation_scale"),
+        "calibration": nodes["calibration"].get_dict() if "calibration" in nodes else None,
         **training_errors(members),
     }
     return orm.Dict({"rounds": [*rounds, row]})
@@ -116,6 +127,24 @@ def _errors_of_fine_tuned_head(results: Mapping[str, Any]) -> dict[str, Any]:
 def _mean(rows: list[dict[str, Any]], key: str) -> float | None:
     values = [float(row[key]) for row in rows if row.get(key) is not None]
     return sum(values) / len(values) if values else None
+
+
+@calcfunction
+def calibrate_committee(**predictions: orm.ArrayData) -> orm.Dict:
+    """Return how far the force deviation of a committee tells its error on test frames, which no member has seen.
+
+    :param predictions: of each member on the same frames, with references
+    :return: n_models, n_frames, and ratio, correlation, slope and miscalibration of
+        :class:`~aiida_mofmace.worker.kernels.uncertainty.Calibration`
+    :raises ValueError: if the members were tested on different frames
+    """
+    members = [predictions[name] for name in sorted(predictions)]
+    reference = members[0].get_array("reference_forces")
+    if not all(np.array_equal(reference, member.get_array("reference_forces")) for member in members):
+        raise ValueError("the members were tested on different frames")
+    forces = np.stack([member.get_array("forces") for member in members])
+    n_frames = len(members[0].get_array("reference_energies"))
+    return orm.Dict({"n_models": len(members), "n_frames": n_frames, **asdict(calibrate(forces, reference))})
 
 
 @calcfunction

@@ -17,8 +17,9 @@ from aiida_mofmace.calculations.validators import first_message
 from aiida_mofmace.data.model import MaceModelData
 
 from .adsorption import assemble_heat, assemble_isotherm, framework_mass, is_converged
+from .checks import check_loadings, check_model, check_pressures
 from .harvest import reason
-from .inputs import check_loadings, check_model, check_pressures, code_node, foundation_model, gas_node
+from .inputs import code_node, foundation_model, gas_node
 from .jobs import gas_phase_inputs, gcmc_inputs, md_inputs
 from .ports import define_code, define_system_ports
 from .protocols import filled_builder, resolve

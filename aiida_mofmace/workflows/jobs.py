@@ -193,10 +193,12 @@ def committee_inputs(
     models: Mapping[str, MaceModelData],
     frames: Mapping[str, FramesData] | LabelledDatasetData,
     window: list[float] | None = None,
+    calibration: orm.Dict | None = None,
 ) -> dict[str, Any]:
     """Return the inputs of an evaluation of frames, or of a labelled dataset, by all models.
 
     :param window: bounds of the largest force deviation in eV/Å between which frames are candidates; None for none
+    :param calibration: of the committee, with the ratio by which its deviation is scaled; None to take it as it is
     """
     content = {
         **parameters["evaluation"],
@@ -205,7 +207,9 @@ def committee_inputs(
         "max_candidates": parameters["active_learning"]["max_candidates"],
     }
     what = f"{len(models)} model{'s' if len(models) > 1 else ''}"
-    source = {"dataset": frames} if isinstance(frames, LabelledDatasetData) else {"trajectories": dict(frames)}
+    source: dict[str, Any] = {"dataset": frames} if isinstance(frames, orm.Data) else {"trajectories": dict(frames)}
+    if calibration is not None:
+        source["calibration"] = calibration
     return {
         "code": code,
         "models": dict(models),

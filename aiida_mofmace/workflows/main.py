@@ -12,23 +12,16 @@ from aiida.engine.processes.builder import ProcessBuilder
 from aiida.engine.processes.workchains.workchain import WorkChain, WorkChainSpec
 
 from aiida_mofmace.calculations.diversity_select import DiversitySelectCalculation
-from aiida_mofmace.calculations.validators import first_message
+from aiida_mofmace.calculations.validators import check_training_size, first_message
 from aiida_mofmace.data.dataset import LabelledDatasetData
 from aiida_mofmace.data.level import LevelOfTheory
 from aiida_mofmace.data.model import MaceModelData
 
 from .active_learning import ActiveLearningWorkChain
+from .checks import check_learning, check_loadings, check_model
 from .functions import append_labels, gather_failures
 from .harvest import reason
-from .inputs import (
-    check_code_for_level,
-    check_dataset_level,
-    check_loadings,
-    check_model,
-    check_replay,
-    common_inputs,
-    training_inputs,
-)
+from .inputs import common_inputs, training_inputs
 from .isotherm import MDGCMCIsothermWorkChain
 from .jobs import child_seed, label_inputs, select_inputs
 from .label import LabelWorkChain
@@ -57,13 +50,28 @@ def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
     return first_message(
         [
             level.refusal(structure),
-            check_code_for_level(level, inputs.get("cp2k_code"), parameters["fine_tune"]),
             check_model(inputs["foundation"], structure, gas),
             check_loadings(structure, gas, loadings, distance, inputs["seed"].value),
-            check_dataset_level(inputs.get("dataset"), level),
-            check_replay(inputs.get("replay_train"), level, parameters["fine_tune"]),
+            check_learning(inputs, parameters, level, _fewest_labels(inputs.get("dataset"), parameters)),
         ]
     )
+
+
+def _fewest_labels(dataset: LabelledDatasetData | None, parameters: Mapping[str, Any]) -> int:
+    """Return how many labels the first training will have at least, if all goes well with the sampling."""
+    if dataset is not None:
+        return int(dataset.n_frames)
+    wanted = sum(_first_quotas(parameters, "").values())
+    return int(parameters["labels"]["min_success_fraction"] * wanted)
+
+
+def _first_quotas(parameters: Mapping[str, Any], gas: str) -> dict[str, int]:
+    """Return how many structures of each loading are labelled first, by a pattern of the names of the MD runs."""
+    first = parameters["initial_set"]
+    return {
+        f"*_{loading}{gas}": first["n_per_loading"] if loading else first["n_empty"]
+        for loading in parameters["sampling"]["loadings"]
+    }
 
 
 class MofMaceWorkChain(WorkChain):
@@ -187,11 +195,7 @@ class MofMaceWorkChain(WorkChain):
 
     def run_selection(self) -> dict[str, Any]:
         """Choose the first structures, so many of each loading."""
-        gas, first = self.inputs.gas["name"], self.ctx.parameters["initial_set"]
-        quotas = {
-            f"*_{loading}{gas}": first["n_per_loading"] if loading else first["n_empty"]
-            for loading in self.ctx.parameters["sampling"]["loadings"]
-        }
+        quotas = _first_quotas(self.ctx.parameters, self.inputs.gas["name"])
         inputs = select_inputs(
             "selection",
             {"code": self.inputs.worker_code, "seed": self.inputs.seed},
@@ -229,7 +233,12 @@ class MofMaceWorkChain(WorkChain):
             labels=dict(node.outputs.labels),
             **given(node.outputs, "flagged"),
         )
-        return None
+        message = check_training_size(self.ctx.dataset.n_frames, self.ctx.parameters["fine_tune"])
+        if message is None:
+            return None
+        self.out("dataset", self.ctx.dataset)
+        code: ExitCode = self.exit_codes.ERROR_LABELS_FAILED
+        return code.format(message=message)
 
     def run_active_learning(self) -> dict[str, Any]:
         """Train, explore, label and train again."""

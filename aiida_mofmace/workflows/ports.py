@@ -11,7 +11,8 @@ from aiida_mofmace.calculations.base import validate_worker_code
 from aiida_mofmace.calculations.cp2k_label import validate_cp2k_code, validate_level
 from aiida_mofmace.data.model import MaceModelData
 
-from .inputs import validate_gas, validate_parameters, validate_structure
+from .checks import validate_parameters
+from .inputs import validate_gas, validate_structure
 
 __all__ = ["define_code", "define_label_ports", "define_replay_ports", "define_system_ports", "given"]
 

@@ -16,8 +16,9 @@ from aiida_mofmace.calculations.validators import first_message
 from aiida_mofmace.data.frames import FramesData
 from aiida_mofmace.data.model import MaceModelData
 
+from .checks import check_loadings, check_model
 from .harvest import runs_with_frames
-from .inputs import check_loadings, check_model, code_node, foundation_model, gas_node
+from .inputs import code_node, foundation_model, gas_node
 from .jobs import md_inputs, md_key
 from .ports import define_code, define_system_ports
 from .protocols import filled_builder, resolve

@@ -18,15 +18,10 @@ from aiida_mofmace.data.dataset import LabelledDatasetData
 from aiida_mofmace.data.level import LevelOfTheory
 from aiida_mofmace.data.model import MaceModelData
 
+from .checks import check_code_for_level, check_loadings, check_model
 from .functions import append_labels, compare_with_labels, draw_frames
 from .harvest import reason, runs_with_frames
-from .inputs import (
-    check_code_for_level,
-    check_loadings,
-    check_model,
-    common_inputs,
-    foundation_model,
-)
+from .inputs import common_inputs, foundation_model
 from .jobs import child_seed, committee_inputs, label_inputs, md_inputs, md_key
 from .label import LabelWorkChain
 from .ports import define_code, define_label_ports, define_system_ports, given

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,9 @@ def test_good_input_is_taken(refusal: Callable[..., str], plugin: str) -> None:
         ("mofmace.fine_tune", {"options": {"scheduler_patienc": 5}}, "did you mean 'scheduler_patience'?"),
         ("mofmace.fine_tune", {"options": {"lr": 0.1}}, "set by the parameter 'learning_rate'"),
         ("mofmace.fine_tune", {"options": {"restart_latest": True}}, "is decided by the program"),
+        ("mofmace.fine_tune", {"options": {"num_channels": 64}}, "would change nothing: the foundation model decides"),
         ("mofmace.fine_tune", {"test_fraction": 0.9}, "are too few: 1 would validate"),
+        ("mofmace.fine_tune", {"batch_size": 90}, "do not fill a batch of 90; lower batch_size or add labels"),
     ],
 )
 def test_bad_parameters(refusal: Callable[..., str], plugin: str, parameters: dict[str, Any], message: str) -> None:
@@ -203,3 +206,17 @@ def test_checks_take_what_is_right() -> None:
     assert check_positive({"a": 1e-9}, {"a": ""}) is None
     assert check_integer({"a": 0}, {"a": 0}) is None
     assert check_integer({"a": 1.0}, {"a": 0}) == "a is 1.0; give an integer of at least 0"
+
+
+def test_replay_files_that_cannot_be(refusal: Callable[..., str]) -> None:
+    first, same, empty = (orm.SinglefileData(io.BytesIO(text)) for text in (b"2\n\n", b"2\n\n", b"\n"))
+    assert "replay_train and replay_valid are the same" in refusal(
+        "mofmace.fine_tune", replay_train=first, replay_valid=same
+    )
+    assert "replay_train is an empty file" in refusal("mofmace.fine_tune", replay_train=empty)
+
+
+def test_calibration_without_a_ratio(refusal: Callable[..., str]) -> None:
+    """Members that agree everywhere have none."""
+    assert "ratio is None; give a number above 0" in refusal("mofmace.committee", calibration=orm.Dict({"ratio": None}))
+    assert refusal("mofmace.committee", calibration=orm.Dict({"ratio": 2.5})) == ""

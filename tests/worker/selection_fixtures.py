@@ -51,7 +51,7 @@ def trajectory(seed: int, n_frames: int, group: str, shift: float = 0.0) -> Fram
     return Frames.from_atoms(images)
 
 
-def write_tiny_model(path: Path, seed: int = 0, elements: tuple[int, ...] = ELEMENTS) -> Path:
+def write_tiny_model(path: Path, seed: int = 0, elements: tuple[int, ...] = ELEMENTS, dtype: str = "float64") -> Path:
     """Save a ScaleShiftMACE with seeded random weights: 8 channels, two layers, 4 Å."""
     from mace import modules  # before e3nn, which torch would not let load its constants
 
@@ -60,7 +60,7 @@ def write_tiny_model(path: Path, seed: int = 0, elements: tuple[int, ...] = ELEM
     from e3nn import o3
 
     default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
+    torch.set_default_dtype(getattr(torch, dtype))
     torch.manual_seed(seed)
     try:
         model = modules.ScaleShiftMACE(

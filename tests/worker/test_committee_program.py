@@ -79,6 +79,21 @@ def test_window_writes_its_frames_with_mean_energies(here: Path) -> None:
     assert len(Frames.load("candidates.npz")) == 4
 
 
+def test_scaled_deviation_is_held_against_the_window(here: Path) -> None:
+    """A window of three times the deviation, with the deviation times three, takes the same frames."""
+    run({"frames": ["a.npz"]}, window=None)
+    with np.load("predictions.npz") as written:
+        sigma_max = np.sort(written["sigma_max"])
+    low, high = float(sigma_max[1:3].mean()), float(sigma_max[-3:-1].mean())
+    plain = run({"frames": ["a.npz"]}, window=[low, high])
+    scaled = run({"frames": ["a.npz"]}, window=[3.0 * low, 3.0 * high], deviation_scale=3.0)
+    assert 0 < scaled["inside"] == plain["inside"] < len(sigma_max)
+    assert (plain["deviation_scale"], scaled["deviation_scale"]) == (1.0, 3.0)
+    assert scaled["sigma_max_mean"] == plain["sigma_max_mean"]
+    with np.load("predictions.npz") as written:
+        assert np.array_equal(np.sort(written["sigma_max"]), sigma_max)
+
+
 def test_no_frame_in_the_window_writes_no_file(here: Path) -> None:
     results = run({"frames": ["a.npz"]}, window=[1e6, 2e6])
     assert (results["below"], results["inside"], results["candidates"]) == (30, 0, 0)
@@ -103,6 +118,7 @@ def test_errors_against_the_labels_of_a_dataset(here: Path) -> None:
     ("files", "parameters", "message"),
     [
         ({"frames": ["a.npz"]}, {"window": [0.2, 0.1]}, "empty"),
+        ({"frames": ["a.npz"]}, {"deviation_scale": 0.0}, "above 0"),
         ({"frames": ["a.npz"]}, {"heads": ["Default"]}, "one head for each"),
         ({"frames": ["a.npz"]}, {"heads": ["Default", "Default", "pt_head"]}, "pt_head"),
         ({"frames": []}, {}, "no frames"),

@@ -19,7 +19,7 @@ from aiida_mofmace.worker.kernels.model import MaceEvaluator
 from aiida_mofmace.worker.programs import fine_tune
 from aiida_mofmace.worker.stopping import StopRequest
 from aiida_mofmace.worker.training.data import split_frames
-from aiida_mofmace.worker.training.mace_options import MACE_OPTIONS
+from aiida_mofmace.worker.training.mace_options import IDLE_OPTIONS, MACE_OPTIONS
 
 from .selection_fixtures import labelled, run_worker, water_box, write_tiny_model
 
@@ -255,6 +255,75 @@ def test_further_options_reach_mace(here: Path) -> None:
     images = read("replay.extxyz", index=":")
     difference = energies("model.model", "pt_head", images) - energies("foundation.model", "Default", images)
     assert 1e-6 < np.abs(difference).max() < 1.0, "merged into plain weights that any MACE can open"
+
+
+IDLE = {
+    "num_channels": 64,
+    "max_L": 2,
+    "hidden_irreps": "16x0e",
+    "max_ell": 1,
+    "correlation": 1,
+    "num_interactions": 1,
+    "num_radial_basis": 3,
+    "num_cutoff_basis": 2,
+    "r_max": 2.0,
+    "radial_type": "gaussian",
+    "radial_MLP": "[8, 8]",
+    "distance_transform": "Agnesi",
+    "interaction": "RealAgnosticInteractionBlock",
+    "gate": "abs",
+    "MLP_irreps": "4x0e",
+    "pair_repulsion": True,
+    "compute_avg_num_neighbors": False,
+    "avg_num_neighbors": 77.0,
+    "num_samples_pt": 3,
+    "weight_pt_head": 9.0,
+    "save_all_checkpoints": True,
+    "skip_evaluate_heads": "Default",
+}
+
+
+def test_options_called_idle_change_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the list says of mace is true of the mace installed; that the list refuses is shown elsewhere."""
+    train(max_epochs=1)
+    plain = digest()
+    assert set(IDLE) <= frozenset().union(*IDLE_OPTIONS.values())
+    monkeypatch.setattr("aiida_mofmace.worker.training.settings.IDLE_OPTIONS", {})
+    train(max_epochs=1, options=IDLE)
+    assert digest() == plain
+
+
+def test_replay_structures_that_validate_do_not_train(here: Path) -> None:
+    """The two files share most of their structures."""
+    images = read("replay.extxyz", index=":")
+    write("replay_valid.extxyz", images[:20], format="extxyz")
+    results = train(max_epochs=1, files={"replay_valid": "replay_valid.extxyz"}, n_replay=24, n_replay_valid=20)
+    assert results["n_replay"] == 4
+
+
+@pytest.mark.parametrize(("foundation", "training"), [("float32", "float64"), ("float64", "float32")])
+def test_foundation_of_another_precision_is_converted(here: Path, foundation: str, training: str) -> None:
+    Path("foundation.model").unlink()
+    write_tiny_model(Path("foundation.model"), dtype=foundation)
+    inputs = {"seed": 1, "device": "cpu", "dtype": training, "files": FILES, "parameters": PARAMETERS}
+    results = fine_tune.run(inputs, StopRequest())
+    assert read_model_metadata(Path("model.model")).dtype == training
+    assert results["errors"]["Default"]["valid"]["force_mae_mev_per_ang"] < 1e4
+
+
+def test_predictions_of_test_frames_are_written(here: Path) -> None:
+    """They calibrate the committee: the same frames for every seed, and the errors that were reported."""
+    errors = train(max_epochs=1)["errors"]["Default"]["test"]
+    with np.load("test_predictions.npz") as written:
+        first = dict(written)
+    train(seed=2, max_epochs=1)
+    with np.load("test_predictions.npz") as written:
+        second = dict(written)
+    assert np.array_equal(first["reference_forces"], second["reference_forces"])
+    assert not np.array_equal(first["forces"], second["forces"])
+    mae = 1e3 * np.abs(first["forces"] - first["reference_forces"]).mean()
+    assert mae == pytest.approx(errors["force_mae_mev_per_ang"])
+    assert first["offsets"][-1] == len(first["forces"])
 
 
 def test_a_training_that_only_harms_shows(here: Path) -> None:

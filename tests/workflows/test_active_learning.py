@@ -44,11 +44,12 @@ def chain(codes: dict[str, Any]) -> Any:
     return process
 
 
-def training(force_mae: float = 30.0) -> orm.ProcessNode:
+def training(force_mae: float = 30.0, ratio: float | None = 2.0) -> orm.ProcessNode:
     errors = {"energy_mae_mev_per_atom": 0.5, "force_mae_mev_per_ang": force_mae, "n_frames": 4}
     results = {f"model_{i}": orm.Dict({"errors": {"pt_head": {}, "Default": {"valid": errors}}}) for i in range(2)}
     models = {f"model_{i}": MaceModelData.starter().clone() for i in range(2)}
-    return finished(FineTuneCommitteeWorkChain, {"models": models, "results": results})
+    calibration = orm.Dict({"ratio": ratio, "correlation": 0.5})
+    return finished(FineTuneCommitteeWorkChain, {"models": models, "results": results, "calibration": calibration})
 
 
 def evaluation(below: int, inside: int, above: int, candidates: bool = True) -> orm.ProcessNode:
@@ -152,6 +153,39 @@ def test_the_committee_decides(chain: Any, counts: tuple[int, int, int], candida
     assert f"round 1: {counts[1]} of 100 frames in the window" in messages(chain)
 
 
+@pytest.mark.parametrize(("wanted", "ratio", "scaled"), [(False, 2.0, False), (True, 2.0, True), (True, None, False)])
+def test_deviation_is_scaled_where_that_is_asked_for(
+    chain: Any, wanted: bool, ratio: float | None, scaled: bool
+) -> None:
+    chain.ctx.parameters["active_learning"]["calibrate_deviation"] = wanted
+    chain.ctx.calibration = orm.Dict({"ratio": ratio})
+    chain.ctx.trajectories = {"round_01_md_300k_0": trajectory(0)}
+    chain.run_committee()
+    process_class, inputs = chain.submitted[-1]
+    assert process_class.spec().inputs.validate(inputs) is None
+    assert ("calibration" in inputs) is scaled
+    assert ("no deviation on the test frames" in messages(chain)) is (wanted and not scaled)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fine_tune": {"test_fraction": 0.0}}, "raise fine_tune.test_fraction"),
+        ({"fine_tune": {"batch_size": 50}}, "do not fill a batch of 50"),
+        ({}, "give the calibration of the models as well"),
+    ],
+)
+def test_what_cannot_be_calibrated_or_trained_is_refused(
+    codes: dict[str, Any], changes: dict[str, Any], message: str
+) -> None:
+    overrides = {"active_learning": {"calibrate_deviation": True}} | changes
+    models = {f"model_{index}": MaceModelData.starter() for index in range(2)}
+    with pytest.raises(ValueError, match=message):
+        ActiveLearningWorkChain.get_builder_from_protocol(
+            codes, mil_120(), dataset_of([0, 1]).store(), models=models, overrides=overrides
+        )
+
+
 def selection(n_selected: int) -> orm.ProcessNode:
     info = {"group": "md_300K_2CO2", "loading": 2, "framework_atoms": 3}
     structures = {f"frame_{i:04d}": orm.StructureData(ase=loaded(2, i + 10)) for i in range(n_selected)}
@@ -191,6 +225,7 @@ def test_a_whole_round(chain: Any) -> None:
     assert (first["n_labels"], first["force_mae_mev_per_ang"], first["inside"]) == (2, 30.0, None)
     assert (second["n_labels"], second["force_mae_mev_per_ang"], second["n_failed"]) == (4, 20.0, 1)
     assert (second["below"], second["inside"], second["above"], second["sigma_max_q99"]) == (40, 50, 10, 0.3)
+    assert second["calibration"]["ratio"] == chain.outputs["calibration"]["ratio"] == 2.0
     assert chain.outputs["failures"].get_dict() == {"round_01_frame_0001": failures["frame_0001"]}
 
 

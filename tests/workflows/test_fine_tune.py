@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from aiida import orm
+from aiida import engine, orm
 
 from aiida_mofmace.calculations.fine_tune import FineTuneCalculation
 from aiida_mofmace.data.model import MaceModelData
 from aiida_mofmace.workflows.fine_tune_base import FineTuneWorkChain
 from aiida_mofmace.workflows.fine_tune_committee import FineTuneCommitteeWorkChain
 
+from ..worker.selection_fixtures import write_tiny_model
 from .steps import dataset_of, finished, process_of
 
 OVERRIDES = {"fine_tune": {"multihead": False, "batch_size": 4, "learning_rate": 1e-3, "nan_learning_rate_factor": 0.1}}
@@ -20,7 +22,7 @@ OVERRIDES = {"fine_tune": {"multihead": False, "batch_size": 4, "learning_rate":
 
 @pytest.fixture
 def chain(codes: dict[str, Any]) -> Any:
-    builder = FineTuneWorkChain.get_builder_from_protocol(codes, dataset_of([0, 1]).store(), overrides=OVERRIDES)
+    builder = FineTuneWorkChain.get_builder_from_protocol(codes, dataset_of([0, 1] * 3).store(), overrides=OVERRIDES)
     process = process_of(builder)
     process.setup()
     return process
@@ -98,7 +100,7 @@ def test_what_a_restart_submits_is_valid(chain: Any) -> None:
 
 @pytest.fixture
 def committee(codes: dict[str, Any]) -> Any:
-    dataset = dataset_of([0, 1]).store()
+    dataset = dataset_of([0, 1] * 3).store()
     process = process_of(
         FineTuneCommitteeWorkChain.get_builder_from_protocol(codes, dataset, overrides=OVERRIDES, seed=3)
     )
@@ -106,9 +108,17 @@ def committee(codes: dict[str, Any]) -> Any:
     return process
 
 
-def trained() -> orm.ProcessNode:
-    model = MaceModelData.starter().clone()
-    return finished(FineTuneWorkChain, {"model": model, "results": orm.Dict({"epochs": 2}), "history": orm.List([])})
+def trained(seed: int = 0, tested: bool = True) -> orm.ProcessNode:
+    """Predictions are off by 0.3 eV/Å for all members alike and by 0.1 eV/Å for each in its own way."""
+    rng = np.random.default_rng(1)
+    reference, common = rng.normal(size=(2, 400, 3))
+    own = np.random.default_rng([2, seed]).normal(size=(400, 3))
+    arrays = {"reference_forces": reference, "forces": reference + 0.3 * common + 0.1 * own}
+    model, results = MaceModelData.starter().clone(), orm.Dict({"epochs": 2})
+    outputs = {"model": model, "results": results, "history": orm.List([])}
+    if tested:
+        outputs["test_predictions"] = orm.ArrayData(arrays | {"reference_energies": np.zeros(10)})
+    return finished(FineTuneWorkChain, outputs)
 
 
 def finish(committee: Any, nodes: dict[str, orm.ProcessNode]) -> Any:
@@ -136,6 +146,19 @@ def test_a_committee_can_lose_a_member(committee: Any) -> None:
     assert sorted(committee.outputs["models"]) == ["model_0", "model_1", "model_3"]
 
 
+def test_committee_is_calibrated_on_its_test_frames(committee: Any) -> None:
+    assert finish(committee, {f"seed_{index}": trained(index) for index in range(4)}) is None
+    calibration = committee.outputs["calibration"].get_dict()
+    assert (calibration["n_models"], calibration["n_frames"]) == (4, 10)
+    # Of the own part, a quarter of the variance is in the error of the mean and three quarters are in the deviation.
+    assert calibration["ratio"] == pytest.approx(np.sqrt((0.09 + 0.01 / 4) / (0.01 * 3 / 4)), rel=0.05)
+
+
+def test_committee_without_test_frames_is_not_calibrated(committee: Any) -> None:
+    assert finish(committee, {f"seed_{index}": trained(index, tested=index > 0) for index in range(4)}) is None
+    assert "calibration" not in committee.outputs
+
+
 def test_too_few_members(committee: Any) -> None:
     nodes = {f"seed_{index}": finished(FineTuneWorkChain, {}, exit_status=310, message="no number") for index in (0, 1)}
     nodes |= {"seed_2": trained(), "seed_3": trained()}
@@ -148,5 +171,34 @@ def test_isolated_atoms_are_no_business_of_a_committee(codes: dict[str, Any]) ->
     overrides = {"fine_tune": {"multihead": False, "e0s": "isolated_atoms"}}
     with pytest.raises(ValueError, match="give the energies of IsolatedAtomsWorkChain"):
         FineTuneCommitteeWorkChain.get_builder_from_protocol(
-            codes, dataset_of([0, 1]).store(), overrides=overrides, seed=3
+            codes, dataset_of([0, 1] * 3).store(), overrides=overrides, seed=3
         )
+
+
+# -- real jobs ---------------------------------------------------------------------------------------------------------
+
+
+def test_wall_time_is_survived_and_the_loss_curve_goes_on(codes: dict[str, Any], tmp_path: Path) -> None:
+    """Real trainings that each have less time than the whole takes; what each hands on is the curve so far."""
+    fine_tune = {"multihead": False, "batch_size": 1, "max_epochs": 60, "patience": 60, "ema": False, "options": {}}
+    fine_tune |= {"device": "cpu", "dtype": "float64", "learning_rate": 1e-4, "max_restarts": 9}
+    write_tiny_model(tmp_path / "foundation.model", elements=(1, 6, 8, 13))
+    builder = FineTuneWorkChain.get_builder_from_protocol(
+        codes,
+        dataset_of([0, 1] * 3).store(),
+        MaceModelData.from_file(tmp_path / "foundation.model"),
+        overrides={"fine_tune": fine_tune},
+    )
+    builder.fine_tune.metadata.options.max_wallclock_seconds = 16
+    outputs, node = engine.run_get_node(builder)
+    assert node.is_finished_ok, node.exit_message
+    jobs = sorted(node.called, key=lambda job: job.pk)
+    stopped, last = jobs[:-1], jobs[-1]
+    assert stopped, "the training was faster than its wall time: give it more epochs"
+    assert {job.exit_status for job in stopped} == {400}
+    assert last.inputs.checkpoint.uuid == stopped[-1].outputs.checkpoint.uuid
+    history = outputs["history"].get_list()
+    assert [record["epoch"] for record in history] == [None, *range(60)]
+    before = stopped[-1].outputs.history.get_list()
+    assert 1 < len(before) < len(history)
+    assert history[: len(before)] == before

@@ -80,22 +80,36 @@ def test_first_structures_by_loading(codes: dict[str, Any]) -> None:
 
 def test_first_labels_become_the_dataset(codes: dict[str, Any]) -> None:
     process = start(codes)
-    structures = {f"frame_{i:04d}": orm.StructureData(ase=loaded(i)) for i in range(2)}
-    rows = [{"group": f"md_300K_{i}CO2", "loading": i, "framework_atoms": 3} for i in range(2)]
+    structures = {f"frame_{i:04d}": orm.StructureData(ase=loaded(i)) for i in range(3)}
+    rows = [{"group": f"md_300K_{i}CO2", "loading": i, "framework_atoms": 3} for i in range(3)]
     results = orm.Dict({"selected": rows, "pool": 9})
     process.ctx.selection = finished(DiversitySelectCalculation, {"structures": structures, "results": results})
     assert process.inspect_selection() is None
     process.run_labels()
     assert LabelWorkChain.spec().inputs.validate(process.submitted[0][1]) is None
-    labels = {"frame_0000": label_of(structures["frame_0000"])}
+    labels = {name: label_of(structures[name]) for name in ("frame_0000", "frame_0001")}
     process.ctx.labels = finished(LabelWorkChain, {"labels": labels, "failures": orm.Dict(FAILURE)})
     assert process.inspect_labels() is None
-    assert process.ctx.dataset.n_frames == 1
+    assert process.ctx.dataset.n_frames == 2
     process.run_active_learning()
     process_class, inputs = process.submitted[1]
     assert process_class is ActiveLearningWorkChain
     assert inputs["dataset"].uuid == process.ctx.dataset.uuid
     assert ActiveLearningWorkChain.spec().inputs.validate(inputs) is None
+
+
+def test_labels_too_few_to_train_on_are_handed_out(codes: dict[str, Any]) -> None:
+    process = start(codes)
+    structures = {"frame_0000": orm.StructureData(ase=loaded(0))}
+    rows = [{"group": "md_300K_0CO2", "loading": 0, "framework_atoms": 3}]
+    results = orm.Dict({"selected": rows, "pool": 9})
+    process.ctx.selection = finished(DiversitySelectCalculation, {"structures": structures, "results": results})
+    labels = {"frame_0000": label_of(structures["frame_0000"])}
+    process.ctx.labels = finished(LabelWorkChain, {"labels": labels, "failures": orm.Dict(FAILURE)})
+    code = process.inspect_labels()
+    assert code.status == 303
+    assert "1 different frames are too few" in code.message
+    assert process.outputs["dataset"].n_frames == 1
 
 
 @pytest.mark.parametrize(

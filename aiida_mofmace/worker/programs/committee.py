@@ -19,7 +19,7 @@ __all__ = ["run"]
 
 _CHUNK = 32
 _MILLI = 1e3
-_PARAMETERS = {"window", "heads", "max_candidates"}
+_PARAMETERS = {"window", "heads", "max_candidates", "deviation_scale"}
 _QUANTILES = (0.5, 0.9, 0.99)
 
 Floats = NDArray[np.float64]
@@ -154,6 +154,13 @@ def _window(parameters: dict[str, Any]) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def _scale(parameters: dict[str, Any]) -> float:
+    scale = float(parameters.get("deviation_scale", 1.0))
+    if not (np.isfinite(scale) and scale > 0.0):
+        raise WorkerError("bad_input", f"deviation_scale is {scale}; give a number above 0")
+    return scale
+
+
 def _committee(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
     parameters = inputs["parameters"]
     window = _window(parameters)
@@ -163,7 +170,8 @@ def _committee(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
     forces = np.stack([prediction[1] for prediction in predictions])
     sigma_max = frame_maxima(committee_deviation(forces), frames.offsets)
     _write_predictions(frames, energies, forces, sigma_max, reference)
-    inside, counts = in_window(sigma_max, window)
+    scale = _scale(parameters)
+    inside, counts = in_window(scale * sigma_max, window)
     written = 0
     if parameters.get("window") is not None:
         written = _candidates(frames, energies, inside, parameters.get("max_candidates"), inputs["seed"])
@@ -173,6 +181,7 @@ def _committee(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
         "n_models": len(energies),
         **(asdict(counts) if parameters.get("window") is not None else dict.fromkeys(("below", "inside", "above"))),
         "candidates": written,
+        "deviation_scale": scale,
         "sigma_max_mean": float(sigma_max.mean()),
         "sigma_max_quantiles": {str(level): float(value) for level, value in zip(_QUANTILES, quantiles, strict=True)},
         "errors": _all_errors(energies, forces, frames, reference),
@@ -183,8 +192,10 @@ def run(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
     """Write ``predictions.npz`` and, if frames lie in the window, ``candidates.npz``.
 
     :param inputs: content of ``input.json``: files ``models`` (list) and ``frames`` (list) or ``dataset``; parameters
-        ``window`` ([low, high] in eV/Å, or null), ``heads`` (one a model, or null), ``max_candidates`` (or null)
-    :return: counts below, inside and above the window, figures of the deviation, errors if there are references
+        ``window`` ([low, high] in eV/Å, or null), ``heads`` (one a model, or null), ``max_candidates`` (or null),
+        ``deviation_scale`` (1; the deviation times this is held against the window)
+    :return: counts below, inside and above the window, figures of the unscaled deviation, errors if there are
+        references
     """
     try:
         return _committee(inputs, stop)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 
 from ..errors import WorkerError
@@ -17,9 +18,9 @@ from ..stopping import StopRequest
 from ..training.data import (
     Split,
     atomic_energies,
-    force_errors,
     has_labels,
     pick_replay,
+    predict,
     pseudolabelled,
     read_frames,
     require_labels,
@@ -37,6 +38,7 @@ STOPS = ("SIGTERM", "walltime")
 
 _CHECKPOINT = Path("checkpoint.pt")
 _MODEL = Path("model.model")
+_TEST_PREDICTIONS = "test_predictions.npz"
 _MEMORY_MESSAGES = ("out of memory", "can't allocate memory", "cannot allocate memory")
 
 
@@ -179,9 +181,16 @@ def _checkpoint(name: str | None) -> Path:
 
 
 def _measure(path: Path, inputs: dict[str, Any], head: str, sets: dict[str, list[Atoms]]) -> dict[str, Any]:
-    """Errors of one head of a model file on some sets of frames; None for an empty set."""
+    """Errors of one head of a model file on some sets of frames; None for an empty set.
+
+    The predictions of test frames are written: those of all members together calibrate a committee.
+    """
     evaluator = MaceEvaluator(path, inputs["device"], inputs["dtype"], head)
-    return {name: force_errors(evaluator, frames) if frames else None for name, frames in sets.items()}
+    predictions = {name: predict(evaluator, frames) if frames else None for name, frames in sets.items()}
+    test = predictions.get("test")
+    if test is not None:
+        np.savez_compressed(_TEST_PREDICTIONS, **vars(test))
+    return {name: None if each is None else each.errors() for name, each in predictions.items()}
 
 
 def _write_json(path: str, content: Any) -> None:
@@ -238,7 +247,7 @@ def _results(
         "replay_reference": None if replay is None else replay.reference,
     }
     if replay is not None:
-        results["replay_before"] = force_errors(foundation.evaluator, replay.measured)
+        results["replay_before"] = predict(foundation.evaluator, replay.measured).errors()
         head = REPLAY_HEAD if multihead else HEAD
         results["replay_after"] = _measure(_MODEL, inputs, head, {"valid": replay.measured})["valid"]
         if multihead:
@@ -247,7 +256,7 @@ def _results(
 
 
 def run(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
-    """Write ``model.model``, ``model.json``, ``history.json`` and ``split.json``.
+    """Write ``model.model``, ``model.json``, ``history.json``, ``split.json`` and ``test_predictions.npz``.
 
     :param inputs: content of ``input.json``: files ``foundation``, ``dataset``, ``replay_train``, ``replay_valid`` and
         perhaps ``checkpoint``; parameters as in :class:`FineTuneSettings`

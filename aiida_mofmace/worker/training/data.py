@@ -11,24 +11,28 @@ import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 from ase.io import read, write
+from numpy.typing import NDArray
 
 from ..errors import WorkerError
 from ..kernels.model import MaceEvaluator
 from .settings import FineTuneSettings, split_sizes
 
 __all__ = [
+    "Predictions",
     "Split",
     "atomic_energies",
     "equal_structures",
-    "force_errors",
     "has_labels",
     "pick_replay",
+    "predict",
     "pseudolabelled",
     "read_frames",
     "require_labels",
     "split_frames",
     "write_frames",
 ]
+
+Floats = NDArray[np.float64]
 
 _SAME_DECIMALS = 4  # of lengths in Å that make two structures the same
 _TEST_SEED = 0
@@ -117,6 +121,8 @@ def pick_replay(
 ) -> tuple[list[Atoms], list[Atoms]]:
     """Pick the replay frames of one committee member.
 
+    A structure that validates does not train, in whatever files it stands.
+
     :param valid: validation frames of their own file, or None to keep some of the training frames apart
     :return: training and validation frames
     """
@@ -126,13 +132,20 @@ def pick_replay(
     order = [train[index] for index in rng.permutation(len(train))]
     if valid is None:
         n_valid = min(n_valid, len(order) - 1)
-        n_train = min(n_train, len(order) - n_valid)
         valid, order = order[:n_valid], order[n_valid:]
     else:
         valid = [valid[index] for index in np.sort(rng.permutation(len(valid))[:n_valid])]
+    order = _without(order, valid)
     if not valid or not order:
         raise WorkerError("bad_input", "the replay data are too few to train and to validate with")
     return order[:n_train], valid
+
+
+def _without(frames: list[Atoms], others: list[Atoms]) -> list[Atoms]:
+    """Return the frames whose structure is not among the others."""
+    groups = equal_structures([*others, *frames])
+    seen = {index for group in groups if group[0] < len(others) for index in group}
+    return [frame for index, frame in enumerate(frames, start=len(others)) if index not in seen]
 
 
 def pseudolabelled(frames: Sequence[Atoms], foundation: MaceEvaluator) -> list[Atoms]:
@@ -193,20 +206,47 @@ def atomic_energies(
     }
 
 
-def force_errors(evaluator: MaceEvaluator, frames: Sequence[Atoms]) -> dict[str, Any]:
-    """Errors of a model on labelled frames.
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says of labelled frames, beside the labels.
 
-    :return: n_frames; energy_mae_mev_per_atom, energy_rmse_mev_per_atom, force_mae_mev_per_ang and
-        force_rmse_mev_per_ang (over components)
+    :param energies: predicted, eV, shape (n_frames,)
+    :param forces: predicted, eV/Å, shape (total_atoms, 3)
+    :param offsets: first atom of each frame and the total, shape (n_frames + 1,)
+    :param reference_energies: labels, eV, shape (n_frames,)
+    :param reference_forces: labels, eV/Å, shape (total_atoms, 3)
     """
+
+    energies: Floats
+    forces: Floats
+    offsets: NDArray[np.int64]
+    reference_energies: Floats
+    reference_forces: Floats
+
+    def errors(self) -> dict[str, Any]:
+        """Errors over all frames.
+
+        :return: n_frames; energy_mae_mev_per_atom, energy_rmse_mev_per_atom, force_mae_mev_per_ang and
+            force_rmse_mev_per_ang (over components)
+        """
+        energies = (self.energies - self.reference_energies) / np.diff(self.offsets)
+        forces = self.forces - self.reference_forces
+        return {
+            "n_frames": len(energies),
+            "energy_mae_mev_per_atom": float(np.abs(energies).mean()) * _MILLI,
+            "energy_rmse_mev_per_atom": float(np.sqrt((energies**2).mean())) * _MILLI,
+            "force_mae_mev_per_ang": float(np.abs(forces).mean()) * _MILLI,
+            "force_rmse_mev_per_ang": float(np.sqrt((forces**2).mean())) * _MILLI,
+        }
+
+
+def predict(evaluator: MaceEvaluator, frames: Sequence[Atoms]) -> Predictions:
+    """Evaluate labelled frames with a model."""
     evaluations = evaluator.evaluate(frames)
-    pairs = list(zip(frames, evaluations, strict=True))
-    energies = np.array([(each.energy - frame.info["REF_energy"]) / len(frame) for frame, each in pairs])
-    forces = np.concatenate([(each.forces - frame.arrays["REF_forces"]).ravel() for frame, each in pairs])
-    return {
-        "n_frames": len(frames),
-        "energy_mae_mev_per_atom": float(np.abs(energies).mean()) * _MILLI,
-        "energy_rmse_mev_per_atom": float(np.sqrt((energies**2).mean())) * _MILLI,
-        "force_mae_mev_per_ang": float(np.abs(forces).mean()) * _MILLI,
-        "force_rmse_mev_per_ang": float(np.sqrt((forces**2).mean())) * _MILLI,
-    }
+    return Predictions(
+        energies=np.array([each.energy for each in evaluations]),
+        forces=np.concatenate([each.forces for each in evaluations if each.forces is not None]),
+        offsets=np.cumsum([0, *(len(frame) for frame in frames)], dtype=np.int64),
+        reference_energies=np.array([frame.info["REF_energy"] for frame in frames], dtype=np.float64),
+        reference_forces=np.concatenate([frame.arrays["REF_forces"] for frame in frames]),
+    )

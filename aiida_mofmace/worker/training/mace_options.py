@@ -5,7 +5,7 @@ The list is that of mace's own parser; a test holds the two together. On the com
 
 from __future__ import annotations
 
-__all__ = ["MACE_OPTIONS"]
+__all__ = ["IDLE_OPTIONS", "MACE_OPTIONS"]
 
 MACE_OPTIONS = frozenset(
     """
@@ -35,3 +35,24 @@ MACE_OPTIONS = frozenset(
     wandb_project weight_decay weight_pt_head work_dir
     """.split()  # noqa: SIM905
 )
+
+#: Options that mace takes without a word and that change nothing here, by the reason why.
+IDLE_OPTIONS = {
+    "the foundation model decides it": frozenset(
+        """
+        MLP_irreps apply_cutoff avg_num_neighbors compute_avg_num_neighbors correlation distance_transform edge_irreps
+        gate hidden_irreps interaction interaction_first max_L max_ell num_channels num_cutoff_basis num_interactions
+        num_radial_basis pair_repulsion r_max radial_MLP radial_type use_agnostic_product use_edge_irreps_first
+        use_last_readout_only use_reduced_cg use_so3
+        """.split()  # noqa: SIM905
+    ),
+    "it is meant for replay data that mace downloads": frozenset(
+        "allow_random_padding_pt filter_type_pt num_samples_pt subselect_pt weight_pt_head".split()  # noqa: SIM905
+    ),
+    "it belongs to mace's own training loop, which is not run": frozenset(
+        """
+        keep_checkpoints multi_processed_test plot_frequency plot_interaction_e save_all_checkpoints
+        skip_evaluate_heads wandb_dir wandb_entity wandb_log_hypers wandb_name wandb_project
+        """.split()  # noqa: SIM905
+    ),
+}

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from ..errors import WorkerError
-from .mace_options import MACE_OPTIONS
+from .mace_options import IDLE_OPTIONS, MACE_OPTIONS
 
 __all__ = ["FineTuneSettings", "build_arguments", "option_fault", "split_sizes"]
 
@@ -141,7 +141,9 @@ def _suggestion(name: str, known: list[str]) -> str:
 
 
 def option_fault(name: str, known: Iterable[str] = MACE_OPTIONS) -> str | None:
-    """Say why an option may not be given: mace lacks it, it has a parameter of its own, or the program decides it.
+    """Say why an option may not be given.
+
+    Mace lacks it, it has a parameter of its own, the program decides it, or it would change nothing.
 
     :param known: options that mace has
     """
@@ -153,7 +155,8 @@ def option_fault(name: str, known: Iterable[str] = MACE_OPTIONS) -> str | None:
         return f"option {name!r} is set by the parameter {own[name]!r}, give that one"
     if name in _MANAGED:
         return f"option {name!r} is decided by the program and cannot be given"
-    return None
+    idle = next((reason for reason, options in IDLE_OPTIONS.items() if name in options), None)
+    return f"option {name!r} would change nothing: {idle}" if idle else None
 
 
 def split_sizes(n_frames: int, valid_fraction: float, test_fraction: float) -> tuple[int, int, int]:

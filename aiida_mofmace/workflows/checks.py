@@ -1,0 +1,243 @@
+"""Checks of what the work chains are given: values of a protocol, and whether the inputs fit together.
+
+A check returns a message that says what to do, or None, and never raises; the validators of the ports call it, so a
+builder refuses bad input when it is filled.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from aiida import orm
+
+from aiida_mofmace.calculations.validators import (
+    check_elements,
+    check_replay_files,
+    check_training_size,
+    check_window,
+    first_message,
+    gas_elements,
+)
+from aiida_mofmace.data.dataset import LabelledDatasetData
+from aiida_mofmace.data.level import LevelOfTheory
+from aiida_mofmace.data.model import MaceModelData
+from aiida_mofmace.worker.errors import WorkerError
+from aiida_mofmace.worker.kernels.gases import Gas
+from aiida_mofmace.worker.kernels.loading import place_molecules
+
+__all__ = [
+    "check_code_for_level",
+    "check_learning",
+    "check_loadings",
+    "check_model",
+    "check_parameters",
+    "check_pressures",
+    "validate_parameters",
+]
+
+
+def validate_parameters(parameters: orm.Dict | None, _: Any) -> str | None:
+    """Refuse parameters with values that make no sense, wherever they stand."""
+    return None if parameters is None else check_parameters(parameters.get_dict())
+
+
+def check_parameters(parameters: Mapping[str, Any], prefix: str = "") -> str | None:
+    """Return what is wrong with the values of a protocol, or None; the same key means the same everywhere."""
+    for key, value in parameters.items():
+        if key in ("options", "worker_options", "cp2k_options"):
+            continue
+        if key == "e0s":
+            message = _check_atomic_energies(value)
+            message = f"{prefix}{message}" if message else None
+        elif isinstance(value, Mapping):
+            message = check_parameters(value, f"{prefix}{key}.")
+        else:
+            message = _check_value(key, value)
+            message = f"{prefix}{message}" if message else None
+        if message:
+            return message
+    return None
+
+
+_POSITIVE = {
+    "temperature": "K",
+    "temperatures": "K",
+    "pressures": "Pa",
+    "timestep_fs": "fs",
+    "thermostat_time_fs": "fs",
+    "error_target": "mol/kg",
+    "gas_phase_box": "Å",
+    "isolated_atom_box": "Å",
+    "insertion_minimum_distance": "Å",
+    "learning_rate": "",
+    "max_force": "eV/Å",
+    "max_energy_deviation": "eV/atom",
+}
+_WHOLE = {
+    "loadings": 0,
+    "initial_loading": 0,
+    "equilibration_steps": 0,
+    "max_rounds": 0,
+    "n_empty": 0,
+    "n_per_loading": 0,
+    "steps": 1,
+    "stride": 1,
+    "chunk_steps": 1,
+    "max_steps": 1,
+    "min_steps": 1,
+    "n_select": 1,
+    "n_frames": 1,
+    "n_molecules": 1,
+    "batch_size": 1,
+    "max_epochs": 1,
+    "min_exchanges": 0,
+    "max_concurrent": 1,
+    "cores": 1,
+    "max_wallclock_seconds": 1,
+    "md_steps_per_attempt": 1,
+    "attempts_per_block": 1,
+    "committee_size": 2,
+}
+_MAY_BE_EMPTY = ("pressures", "loadings")
+
+
+def _check_atomic_energies(value: Any) -> str | None:
+    ways = ("foundation", "estimated", "isolated_atoms")
+    if value in ways or isinstance(value, Mapping):
+        return None
+    return f"e0s is {value!r}; give one of {', '.join(ways)}, or energies in eV by element"
+
+
+def _check_value(key: str, value: Any) -> str | None:
+    values = value if isinstance(value, (list, tuple)) else [value]
+    if key == "window":
+        return check_window(value)
+    if isinstance(value, (list, tuple)) and not value and key not in _MAY_BE_EMPTY:
+        return f"{key} is empty; give at least one"
+    if key in _POSITIVE:
+        unit = f" in {_POSITIVE[key]}" if _POSITIVE[key] else ""
+        return first_message(_refuse(key, item, _is_number(item) and item > 0, f"above 0{unit}") for item in values)
+    if key in _WHOLE:
+        least = _WHOLE[key]
+        rule = f"that is whole and at least {least}"
+        return first_message(_refuse(key, item, _is_whole(item) and item >= least, rule) for item in values)
+    if key.endswith("_fraction"):
+        return _refuse(key, value, _is_number(value) and 0 <= value <= 1, "from 0 to 1")
+    return None
+
+
+def _refuse(key: str, value: Any, holds: bool, rule: str) -> str | None:
+    return None if holds else f"{key} is {value!r}; give a number {rule}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def check_pressures(pressures: list[Any]) -> str | None:
+    """Refuse pressures that are not positive, and none at all."""
+    return _check_value("pressures", pressures) if pressures else "pressures is empty; give at least one in Pa"
+
+
+def check_model(model: MaceModelData, structure: orm.StructureData, gas: orm.Dict | None) -> str | None:
+    """Refuse a model that does not know an element of the framework or of the gas."""
+    return check_elements([*structure.get_symbols_set(), *gas_elements(gas)], [model], "structure and gas")
+
+
+def check_loadings(
+    structure: orm.StructureData, gas: orm.Dict, loadings: Iterable[int], distance: float, seed: int
+) -> str | None:
+    """Refuse a loading that does not fit into the pores; the message says what does.
+
+    :param loadings: numbers of molecules per cell
+    :param distance: smallest distance in Å between a molecule put into a pore and everything else
+    :param seed: of the trial insertions
+    """
+    largest = max(loadings, default=0)
+    atoms = structure.get_ase()
+    try:
+        place_molecules(atoms, Gas.from_dict(gas.get_dict()), largest, distance, np.random.default_rng(seed))
+    except WorkerError as error:
+        return f"loading {largest}: {error}"
+    return None
+
+
+def _check_dataset_level(
+    dataset: LabelledDatasetData | None, level: LevelOfTheory, what: str = "dataset"
+) -> str | None:
+    """Refuse labelled data of another level of theory than the labels to come."""
+    if not isinstance(dataset, LabelledDatasetData) or dataset.level_of_theory["hash"] == level.hash:
+        return None
+    theirs = dataset.level_of_theory
+    return (
+        f"the {what} is labelled at {theirs['name']} ({theirs['hash']}), this run at {level.name} ({level.hash}); "
+        "two levels of theory cannot be mixed: take the same level, or label the structures again"
+    )
+
+
+def _check_replay(replay: orm.SinglefileData | None, level: LevelOfTheory, fine_tune: Mapping[str, Any]) -> str | None:
+    """Refuse replay data of another level, unless the foundation model labels them anew; and their absence."""
+    if not fine_tune["multihead"]:
+        return None
+    if replay is None:
+        return "multihead replay needs replay data: give replay_train, or set fine_tune.multihead to false"
+    if fine_tune["pseudolabel_replay"] or not isinstance(replay, LabelledDatasetData):
+        return None
+    message = _check_dataset_level(replay, level, "replay set")
+    return None if message is None else f"{message}; or set fine_tune.pseudolabel_replay to true"
+
+
+def check_code_for_level(
+    level: LevelOfTheory, cp2k_code: orm.AbstractCode | None, fine_tune: Mapping[str, Any] | None = None
+) -> str | None:
+    """Refuse a level of theory that is computed by CP2K where no CP2K is given, and isolated atoms at any other.
+
+    :param fine_tune: this section of the parameters, where something is trained
+    """
+    if level.program != "cp2k" and (fine_tune or {}).get("e0s") == "isolated_atoms":
+        return f"isolated atoms are labelled with CP2K; at {level.name} set fine_tune.e0s to estimated"
+    if level.program != "cp2k" or cp2k_code is not None:
+        return None
+    return (
+        f"level of theory {level.name} is computed by CP2K: give codes['cp2k'], "
+        "or override level with gfn1-xtb-tblite (with fine_tune.pseudolabel_replay true and fine_tune.e0s estimated)"
+    )
+
+
+def check_learning(
+    inputs: Mapping[str, Any], parameters: Mapping[str, Any], level: LevelOfTheory, n_frames: int
+) -> str | None:
+    """Refuse what no committee can be trained on: two levels of theory, too few labels, no way to make more.
+
+    :param inputs: of a work chain that labels and trains
+    :param n_frames: number of labels of the first training
+    """
+    fine_tune = parameters["fine_tune"]
+    return first_message(
+        [
+            check_code_for_level(level, inputs.get("cp2k_code"), fine_tune),
+            _check_dataset_level(inputs.get("dataset"), level),
+            check_training_size(n_frames, fine_tune),
+            _check_replay(inputs.get("replay_train"), level, fine_tune),
+            check_replay_files(inputs.get("replay_train"), inputs.get("replay_valid")),
+            _check_calibration(inputs, parameters),
+        ]
+    )
+
+
+def _check_calibration(inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> str | None:
+    """Refuse to calibrate a committee on nothing: without test frames, or one that comes without its calibration."""
+    if not parameters["active_learning"]["calibrate_deviation"]:
+        return None
+    if not parameters["fine_tune"]["test_fraction"]:
+        return "active_learning.calibrate_deviation needs labels that no member has seen: raise fine_tune.test_fraction"
+    if inputs.get("models") and inputs.get("calibration") is None:
+        return "active_learning.calibrate_deviation: give the calibration of the models as well, or no models"
+    return None
