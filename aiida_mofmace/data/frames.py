@@ -8,6 +8,7 @@ from typing import Any
 
 from aiida import orm
 from aiida.common.exceptions import ValidationError
+from aiida.common.links import LinkType
 from ase.data import chemical_symbols
 
 from aiida_mofmace.worker.kernels.frames import Frames
@@ -67,6 +68,20 @@ class FramesData(orm.SinglefileData):
         }
         node.base.attributes.set_many(attributes)
         return node
+
+    @staticmethod
+    def origin_of(structure: orm.StructureData) -> tuple[FramesData, int]:
+        """Return the trajectory that a selected structure was taken from, and its index in it.
+
+        :raises ValueError: if the structure was not selected from a trajectory
+        """
+        for link in structure.base.links.get_incoming(link_type=LinkType.CREATE).all():
+            job: Any = link.node
+            results = job.outputs.results.get_dict() if "results" in job.outputs else {}
+            for entry in results.get("selected", []):
+                if f"structures__{entry.get('structure')}" == link.link_label:
+                    return job.inputs.trajectories[entry["trajectory"]], int(entry["index"])
+        raise ValueError(f"structure <{structure.pk}> was not selected from a trajectory")
 
     def get_frames(self) -> Frames:
         """Return the frames."""

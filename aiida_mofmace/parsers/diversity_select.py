@@ -7,6 +7,7 @@ from typing import Any
 from aiida import orm
 
 from aiida_mofmace.data.frames import FramesData
+from aiida_mofmace.worker.programs.select import FATES
 
 from .base import WorkerParser
 
@@ -32,5 +33,7 @@ class DiversitySelectParser(WorkerParser):
             structure = orm.StructureData(ase=atoms)
             structure.label = f"{atoms.info['group']} step {atoms.info['step']}"
             self.out(f"structures.{key}", structure)
+        results |= {"trajectories": names, "fates": list(FATES)}
         self.out("selected", node)
+        self.out_arrays("fates", "fates.npz")
         self.out_arrays("map", "map.npz")

@@ -108,6 +108,16 @@ def test_good_input_is_taken(refusal: Callable[..., str], plugin: str) -> None:
         ("mofmace.md_gcmc", {"md_steps_per_attempt": 0}, "md_steps_per_attempt is 0; give an integer of at least 1"),
         ("mofmace.md_gcmc", {"attempts_per_block": 0}, "attempts_per_block is 0; give an integer of at least 1"),
         ("mofmace.diversity_select", {"n_select": 0}, "n_select is 0; give an integer of at least 1"),
+        (
+            "mofmace.diversity_select",
+            {"environments": "gases"},
+            "environments is 'gases'; it must be one of all, framework, gas, framework_and_gas, species",
+        ),
+        (
+            "mofmace.diversity_select",
+            {"quotas": {"*": 9}},
+            "the quotas {'*': 9} add up to more than n_select = 3",
+        ),
         ("mofmace.diversity_select", {"method": "best"}, "method is 'best'; it must be one of kmeans, fps"),
         ("mofmace.committee", {"window": [0.24, 0.06]}, "window [0.24, 0.06] is empty"),
         ("mofmace.committee", {"window": [0.1, 0.1]}, "window [0.1, 0.1] is empty"),

@@ -44,6 +44,7 @@ SELECT = {
     "n_select": 2,
     "method": "fps",
     "pca_components": 2,
+    "pca_sample": 100,
     "minimum_distance": 0.3,
     "duplicate_tolerance": 1e-9,
     "tsne": {"perplexity": 2.0, "max_points": 50},
@@ -127,6 +128,8 @@ def _check_selection(selection: dict[str, Any], sources: dict[str, Frames]) -> N
     entries = selection["results"]["selected"]
     assert list(selection["structures"]) == [entry["structure"] for entry in entries] == ["frame_0000", "frame_0001"]
     for entry in entries:
+        trajectory, index = FramesData.origin_of(selection["structures"][entry["structure"]])
+        assert (len(trajectory.get_frames()), index) == (len(sources[entry["trajectory"]]), entry["index"])
         expected = sources[entry["trajectory"]].atoms(entry["index"])
         found = selection["structures"][entry["structure"]].get_ase()
         np.testing.assert_allclose(found.positions, expected.positions, atol=1e-12)

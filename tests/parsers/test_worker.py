@@ -180,13 +180,15 @@ def test_candidates_may_be_missing(aiida_localhost: orm.Computer) -> None:
 def test_selection_that_does_not_add_up(aiida_localhost: orm.Computer) -> None:
     entry = {"file": 0, "index": 1, "group": "md_300K_0", "loading": 0, "framework_atoms": 2}
     inputs = {"trajectories__only": FramesData.from_bytes_of_file(frames(3))}
-    files = {"selected.npz": frames(1), "map.npz": npz(xy=np.zeros((3, 2)))}
+    files = {"selected.npz": frames(1), "map.npz": npz(xy=np.zeros((3, 2))), "fates.npz": npz(fate=np.zeros(3))}
     results = {"selected": [dict(entry)]}
     good, code = run(
         aiida_localhost, "mofmace.diversity_select", {**files, "output.json": output(results=results)}, inputs
     )
     assert code.status == 0
     assert good["results"]["selected"] == [{**entry, "trajectory": "only", "structure": "frame_0000"}]
+    assert good["results"]["trajectories"] == ["only"]
+    assert good["results"]["fates"][good["fates"].get_array("fate").astype(int)[0]] == "not_selected"
     assert good["structures"]["frame_0000"].label == "md_300K_0 step 0"
     results = {"selected": [dict(entry), dict(entry)]}
     _, code = run(

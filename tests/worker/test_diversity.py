@@ -5,16 +5,15 @@ import pytest
 
 from aiida_mofmace.worker.errors import WorkerError
 from aiida_mofmace.worker.kernels.diversity import (
+    Coverage,
+    CoverageMeter,
     clusters,
-    coverage,
-    duplicates,
     farthest_points,
     kmeans_picks,
-    map_points,
     nearest_members,
     pick,
-    project,
 )
+from aiida_mofmace.worker.kernels.projection import Projection, duplicates, map_points
 
 NOTHING = np.zeros((0, 2))
 
@@ -30,6 +29,14 @@ def test_kmeans_picks_are_the_members_nearest_to_the_centres() -> None:
     means = np.array([points[start : start + 25].mean(axis=0) for start in range(0, 100, 25)])
     expected = [int(np.argmin(np.linalg.norm(points - mean, axis=1))) for mean in means]
     assert sorted(picks.tolist()) == sorted(expected)
+
+
+def test_centres_of_very_many_points_come_from_a_sample_and_all_points_get_a_cluster() -> None:
+    points = blobs([(0, 0), (5, 0), (0, 5), (5, 5)], 500)
+    labels, centres = clusters(points, 4, seed=1)
+    assert len(labels) == 2000
+    assert all(len(set(labels[start : start + 500])) == 1 for start in range(0, 2000, 500))
+    assert np.allclose(np.sort(np.round(centres, 1), axis=0), [[0, 0], [0, 0], [5, 5], [5, 5]], atol=0.11)
 
 
 def test_nearest_members_are_distinct_even_for_neighbouring_centres() -> None:
@@ -67,39 +74,51 @@ def test_farthest_points_never_repeat_among_identical_frames() -> None:
 
 
 def test_duplicates_keep_the_first_and_respect_the_reference() -> None:
-    features = np.array([[1, 0], [0, 1], [1, 0], [0, 1], [0.5, 0.5], [0.5, 0.501]], dtype=np.float32)
-    points = features.astype(np.float64)
-    assert duplicates(features, points, 1e-4, 0).tolist() == [False, False, True, True, False, False]
-    assert duplicates(features, points, 1e-2, 0).tolist() == [False, False, True, True, False, True]
-    assert duplicates(features, points, 1e-4, 3).tolist() == [False, False, False, True, False, False]
-    assert not duplicates(features, points, 0.0, 0).any()
-    common = features + np.float32(1000.0)
-    assert duplicates(common, points, 1e-2, 0).tolist() == [False, False, True, True, False, True]
-    assert duplicates(np.ones((3, 2), dtype=np.float32), np.zeros((3, 1)), 1e-3, 0).tolist() == [False, True, True]
+    points = np.array([[1, 0], [0, 1], [1, 0], [0, 1], [0.5, 0.5], [0.5, 0.501]])
+    assert duplicates(points, 1e-4, 0).tolist() == [False, False, True, True, False, False]
+    assert duplicates(points, 1e-2, 0).tolist() == [False, False, True, True, False, True]
+    assert duplicates(points, 1e-4, 3).tolist() == [False, False, False, True, False, False]
+    assert duplicates(points + 1000.0, 1e-2, 0).tolist() == [False, False, True, True, False, True]
+    assert not duplicates(points, 0.0, 0).any()
+    assert duplicates(np.zeros((3, 1)), 1e-3, 0).tolist() == [False, True, True]
 
 
 def test_projection_keeps_distances_that_single_precision_would_lose() -> None:
     rng = np.random.default_rng(0)
     plane = rng.normal(size=(40, 2)) @ rng.normal(size=(2, 30))
-    projection = project((1000.0 + plane).astype(np.float32), 2, seed=0)
+    features = (1000.0 + plane).astype(np.float32)
+    points = Projection.fit(features, 2, seed=0)(features)
     exact = np.linalg.norm(plane[0] - plane[1])
-    assert np.linalg.norm(projection.points[0] - projection.points[1]) == pytest.approx(exact, rel=1e-3)
-    assert projection.explained_variance == pytest.approx(1.0, abs=1e-4)
-    assert project(np.ones((3, 5), dtype=np.float32), 2, seed=0).points.tolist() == [[0.0]] * 3
+    assert np.linalg.norm(points[0] - points[1]) == pytest.approx(exact, rel=1e-3)
+    assert np.abs(points[:, -1]).max() < 1e-3
+    same = np.ones((3, 5), dtype=np.float32)
+    assert Projection.fit(same, 2, seed=0)(same).tolist() == [[0.0]] * 3
+
+
+def test_projection_keeps_apart_what_its_sample_did_not_know() -> None:
+    rng = np.random.default_rng(0)
+    sample = np.hstack([rng.normal(size=(50, 2)), np.zeros((50, 3))]).astype(np.float32)
+    projection = Projection.fit(sample, 2, seed=0)
+    strange = sample[:1] + np.array([[0, 0, 0, 3.0, 4.0]], dtype=np.float32)
+    assert np.linalg.norm(projection(strange) - projection(sample[:1])) == pytest.approx(5.0, rel=1e-4)
+
+
+def coverage(points: np.ndarray, picks: np.ndarray, occupied: np.ndarray, *, n_cells: int, n_random: int) -> Coverage:
+    return CoverageMeter(points, occupied, n_cells, seed=0).measure(picks, n_random)
 
 
 def test_coverage_counts_cells_and_the_worst_frame() -> None:
     points = blobs([(0, 0), (5, 0), (0, 5), (5, 5)], 25)
-    good = coverage(points, np.array([0, 25, 50, 75]), NOTHING, n_cells=4, n_random=50, seed=0)
+    good = coverage(points, np.array([0, 25, 50, 75]), NOTHING, n_cells=4, n_random=50)
     assert (good.cells, good.selected_cells) == (4, 4)
     assert good.covering_radius < 1.0 < good.random_covering_radius
     # four draws from four equal cells hit 4 (1 - (3/4)^4) = 2.73 of them on average
     assert good.random_cells_mean == pytest.approx(2.73, abs=0.35)
-    poor = coverage(points, np.array([0, 1, 2, 3]), NOTHING, n_cells=4, n_random=5, seed=0)
+    poor = coverage(points, np.array([0, 1, 2, 3]), NOTHING, n_cells=4, n_random=5)
     assert poor.selected_cells == 1
     expected = max(min(np.linalg.norm(point - points[j]) for j in range(4)) for point in points)
     assert poor.covering_radius == pytest.approx(expected, rel=1e-9)
-    helped = coverage(points, np.array([0, 1, 2, 3]), points[[25, 50, 75]], n_cells=4, n_random=5, seed=0)
+    helped = coverage(points, np.array([0, 1, 2, 3]), points[[25, 50, 75]], n_cells=4, n_random=5)
     assert helped.covering_radius < 1.0
 
 

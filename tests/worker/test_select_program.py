@@ -22,6 +22,7 @@ PARAMETERS: dict[str, Any] = {
     "method": "kmeans",
     "quotas": None,
     "pca_components": 10,
+    "pca_sample": 4096,
     "minimum_distance": 0.5,
     "duplicate_tolerance": 1e-5,
     "tsne": {"perplexity": 30, "max_points": 40},
@@ -54,7 +55,9 @@ def select_with(dataset: str | None = None, **changes: Any) -> dict[str, Any]:
 def test_selected_frames_are_what_the_results_say(folder: Path) -> None:
     results = select_with()
     assert results["pool"] == 53
-    assert results["refused"] == {"duplicates": 2, "too_close": 1}
+    assert {reason: n for reason, n in results["refused"].items() if n} == {"duplicate": 2, "too_close": 1}
+    assert results["by_group"]["md_300K_1CO2"]["duplicate"] == 2
+    assert sum(results["by_group"]["md_500K_1CO2"].values()) == 20
     assert results["explained_variance"] > 0.95
     chosen, sources = Frames.load("selected.npz"), [Frames.load("a.npz"), Frames.load("b.npz")]
     assert len(chosen) == len(results["selected"]) == 6
@@ -74,6 +77,54 @@ def test_kmeans_covers_more_cells_than_random_picks(folder: Path) -> None:
     assert figures["covering_radius"] < figures["random_covering_radius"]
 
 
+def test_every_frame_that_was_left_out_has_its_reason(folder: Path) -> None:
+    lost = trajectory(3, 2, "md_300K_1CO2")
+    lost.positions[0] += 30.0 * np.array([0.1, 0.1, 0.1])
+    Frames.concatenate([Frames.load("a.npz"), lost]).save("a.npz")
+    results = select_with(detached_distance=2.0)
+    with np.load("fates.npz") as fates:
+        named = [select.FATES[fate] for fate in fates["fate"]]
+        places = list(zip(fates["trajectory"].tolist(), fates["index"].tolist(), strict=True))
+        distances = fates["distance"]
+    assert named[30:35] == ["too_close", "duplicate", "duplicate", "detached", named[34]]
+    assert [places[i] for i, name in enumerate(named) if name == "selected"] == sorted(
+        (entry["file"], entry["index"]) for entry in results["selected"]
+    )
+    assert all(distances[i] < 1e-6 for i, name in enumerate(named) if name == "selected")
+    assert np.nanmax(distances) == pytest.approx(results["coverage"]["covering_radius"])
+    assert np.isnan(distances[30])
+
+
+def test_the_other_method_is_run_for_comparison(folder: Path) -> None:
+    results = select_with(compare=True, n_select=8, coverage_cells=8)
+    assert set(results["comparison"]) == {"kmeans", "fps"}
+    assert results["comparison"]["kmeans"]["covering_radius"] == results["coverage"]["covering_radius"]
+    assert results["comparison"]["fps"]["covering_radius"] < results["coverage"]["random_covering_radius"]
+    alone = select_with(method="fps", n_select=8, coverage_cells=8)
+    assert alone["coverage"]["covering_radius"] == results["comparison"]["fps"]["covering_radius"]
+    with np.load("fates.npz") as fates:
+        assert fates["picked_by_fps"].sum() == 8
+    assert select_with(n_select=8, coverage_cells=8)["selected"] == results["selected"]
+
+
+def test_gas_environments_leave_out_frames_without_gas(folder: Path) -> None:
+    empty = trajectory(5, 3, "md_300K_0CO2")
+    empty.framework_atoms[:], empty.loadings[:] = 6, 0
+    Frames.concatenate([empty, Frames.load("b.npz")]).save("b.npz")
+    write("dataset.extxyz", [Frames.load("b.npz").atoms(index) for index in (0, 5)], format="extxyz")
+    results = select_with("dataset.extxyz", environments="gas")
+    assert results["refused"]["no_centres"] == 3
+    assert {entry["group"] for entry in results["selected"]} <= {"md_300K_1CO2", "md_500K_1CO2"}
+    assert results["refused"]["duplicate"] == 3  # the copies of frames 4 and 7, and the frame of the dataset
+
+
+def test_components_of_a_sample_change_little(folder: Path) -> None:
+    whole, part = select_with(method="fps"), select_with(method="fps", pca_sample=25)
+    assert part["explained_variance"] > 0.9
+    assert part["coverage"]["covering_radius"] == pytest.approx(whole["coverage"]["covering_radius"], rel=0.2)
+    assert part["refused"] == whole["refused"]
+
+
 @pytest.mark.parametrize("method", ["kmeans", "fps"])
 def test_quotas_are_met_and_shortfalls_told(folder: Path, method: str) -> None:
     results = select_with(method=method, n_select=10, quotas={"md_500K_*": 4, "gcmc_*": 2})
@@ -88,7 +139,7 @@ def test_quotas_are_met_and_shortfalls_told(folder: Path, method: str) -> None:
 def test_farthest_points_keep_away_from_the_dataset(folder: Path) -> None:
     free = select_with(method="fps", n_select=3)
     results = select_with("dataset.extxyz", method="fps", n_select=3)
-    assert results["refused"]["duplicates"] == 5 + 2  # the dataset's own frames, and the copies of frames 4 and 7
+    assert results["refused"]["duplicate"] == 5 + 2  # the dataset's own frames, and the copies of frames 4 and 7
     assert all(entry["file"] == 1 or entry["index"] > 4 for entry in results["selected"])
     assert results["selected"][0]["file"] == 1, "the other trajectory is the farthest from the dataset"
     assert free["selected"] != results["selected"]
@@ -132,8 +183,8 @@ def test_another_seed_gives_other_kmeans_picks(folder: Path) -> None:
     [
         ({"method": "random"}, "fps"),
         ({"quotas": {"*": 99}}, "quotas"),
-        ({"minimum_distance": 5.0}, "nearer than"),
-        ({"environments": "gas"}, "framework"),
+        ({"minimum_distance": 5.0}, "too_close"),
+        ({"environments": "gases"}, "framework_and_gas"),
         ({"n_selct": 3}, "n_selct"),
         ({"n_select": 0}, "n_select"),
     ],
@@ -157,3 +208,8 @@ def test_a_stop_request_ends_the_program(folder: Path) -> None:
     inputs = {"seed": 7, "files": {"frames": ["a.npz"], "dataset": None}, "parameters": PARAMETERS}
     assert select.run(inputs, StopRequest(max_wall_seconds=0.0)) == {"stopped_early": True}
     assert not Path("selected.npz").exists()
+
+
+@pytest.mark.parametrize("environments", ["all", "framework", "framework_and_gas", "species"])
+def test_all_environments_select(folder: Path, environments: str) -> None:
+    assert len(select_with(environments=environments)["selected"]) == 6

@@ -1,23 +1,30 @@
-"""Smooth overlap of atomic positions: one averaged vector a frame, and the check that its atoms are apart."""
+"""Smooth overlap of atomic positions: one averaged vector a frame, and the check that its atoms make sense."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from multiprocessing import get_context
+from typing import Any, Literal, TypeVar
 
 import numpy as np
-from ase.neighborlist import neighbor_list
+from ase import Atoms
 from numpy.typing import NDArray
 
 from ..errors import WorkerError
 from .frames import Frames
 
-__all__ = ["Environments", "SoapSettings", "average_soap", "close_contacts"]
+__all__ = ["FAULTS", "Environments", "FrameDescriptor", "SoapSettings", "allowed_cores", "describe_all", "faults"]
 
-Environments = Literal["all", "framework"]
+Environments = Literal["all", "framework", "gas", "framework_and_gas", "species"]
+#: What may be wrong with a frame; :func:`faults` gives positions in this list, 0 for nothing.
+FAULTS = ("", "not_finite", "too_close", "detached")
 
-_CHUNK = 64
+_CHUNKS_AHEAD = 2
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -55,63 +62,112 @@ class SoapSettings:
         return settings
 
 
-def _centres(frames: Frames, index: int, environments: Environments) -> list[int]:
-    """Atoms whose environments are averaged: every atom, or the framework, which sees the gas as neighbours only."""
-    n_atoms = int(frames.offsets[index + 1] - frames.offsets[index])
-    n_centres = n_atoms if environments == "all" else int(frames.framework_atoms[index])
-    if not 0 < n_centres <= n_atoms:
-        raise WorkerError("bad_input", f"frame {index} has {n_atoms} atoms and {n_centres} of its framework")
-    return list(range(n_centres))
+class FrameDescriptor:
+    """Describes a frame by averages over groups of its atomic environments, put behind one another.
 
-
-def _chunks(length: int) -> Iterator[range]:
-    for start in range(0, length, _CHUNK):
-        yield range(start, min(start + _CHUNK, length))
-
-
-def average_soap(
-    frames: Frames,
-    settings: SoapSettings,
-    species: list[int],
-    environments: Environments = "all",
-    on_chunk: Callable[[int], None] | None = None,
-) -> NDArray[np.float32]:
-    """Describe every frame by the average of its atomic environments.
-
-    Only one chunk of frames exists in double precision at a time; what is kept is single precision.
+    The groups are all atoms ("all"), the atoms of the framework ("framework", which sees the gas as neighbours only),
+    those of the gas ("gas", which sees the framework as neighbours), one of each ("framework_and_gas"), or the atoms of
+    each element ("species"). A group without atoms gives zeros.
 
     :param species: atomic numbers that span the descriptor; must cover all frames that are to be compared
-    :param environments: average over all atoms or over the framework's
-    :param on_chunk: called with the number of finished frames after each chunk; may raise to stop
-    :return: descriptors, shape (n_frames, n_features)
     """
-    from dscribe.descriptors import SOAP
 
-    soap = SOAP(
-        species=species,
-        periodic=True,
-        r_cut=settings.r_cut,
-        n_max=settings.n_max,
-        l_max=settings.l_max,
-        sigma=settings.sigma,
-        average=settings.average,
-    )
-    features = np.empty((len(frames), soap.get_number_of_features()), dtype=np.float32)
-    for chunk in _chunks(len(frames)):
-        for index in chunk:
-            features[index] = soap.create(frames.atoms(index), centers=_centres(frames, index, environments))
-        if on_chunk is not None:
-            on_chunk(chunk.stop)
-    return features
+    def __init__(self, settings: SoapSettings, species: list[int], environments: Environments = "all"):
+        self._settings, self._species, self._environments = settings, species, environments
+        self._soap: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_soap": None}
+
+    def _open(self) -> Any:
+        if self._soap is None:
+            from dscribe.descriptors import SOAP
+
+            self._soap = SOAP(species=self._species, periodic=True, **vars(self._settings))
+        return self._soap
+
+    def _groups(self, numbers: NDArray[np.int16], framework_atoms: int) -> list[NDArray[np.int64]]:
+        atoms = np.arange(len(numbers))
+        framework, gas = atoms[:framework_atoms], atoms[framework_atoms:]
+        if self._environments == "species":
+            return [np.flatnonzero(numbers == number) for number in self._species]
+        return {"all": [atoms], "framework": [framework], "gas": [gas], "framework_and_gas": [framework, gas]}[
+            self._environments
+        ]
+
+    def has_centres(self, frames: Frames) -> NDArray[np.bool_]:
+        """Say which frames have an atom to look from, shape (n_frames,)."""
+        atoms = np.diff(frames.offsets)
+        counts = {"framework": frames.framework_atoms, "gas": atoms - frames.framework_atoms}
+        return np.asarray(counts.get(self._environments, atoms) > 0)
+
+    def __call__(self, frames: Frames) -> NDArray[np.float32]:
+        """Describe frames.
+
+        :return: descriptors, shape (n_frames, n_features)
+        """
+        soap = self._open()
+        n_groups = {"species": len(self._species), "framework_and_gas": 2}.get(self._environments, 1)
+        width = soap.get_number_of_features()
+        features = np.zeros((len(frames), n_groups, width), dtype=np.float32)
+        for index in range(len(frames)):
+            atoms = frames.atoms(index)
+            groups = self._groups(atoms.numbers, int(frames.framework_atoms[index]))
+            for number, group in enumerate(groups):
+                if len(group):
+                    features[index, number] = soap.create(atoms, centers=group.tolist())
+        return features.reshape(len(frames), n_groups * width)
 
 
-def close_contacts(frames: Frames, minimum_distance: float) -> NDArray[np.bool_]:
-    """Frames with two atoms (periodic images included) nearer than a distance.
+def allowed_cores() -> int:
+    """Return the number of cores that the job was given, from the variable that schedulers and AiiDA set."""
+    return max(1, int(os.environ.get("OMP_NUM_THREADS") or 1))
 
-    :param minimum_distance: in Å; 0 accepts everything
-    :return: shape (n_frames,)
+
+def describe_all(
+    chunks: Iterable[tuple[Key, Frames]], describe: FrameDescriptor, processes: int = 1
+) -> Iterator[tuple[Key, NDArray[np.float32]]]:
+    """Describe chunks of frames, on several cores if allowed; the result is the same, in the same order.
+
+    :param chunks: what to call each chunk, and its frames; read only a few ahead
+    :return: the same keys with descriptors, shape (n_frames, n_features)
     """
-    if minimum_distance <= 0.0:
-        return np.zeros(len(frames), dtype=np.bool_)
-    contacts = (len(neighbor_list("i", frames.atoms(index), minimum_distance)) > 0 for index in range(len(frames)))
-    return np.fromiter(contacts, dtype=np.bool_, count=len(frames))
+    if processes == 1:
+        yield from ((key, describe(frames)) for key, frames in chunks)
+        return
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as executor:
+        waiting: deque[tuple[Key, Future[NDArray[np.float32]]]] = deque()
+        for key, frames in chunks:
+            waiting.append((key, executor.submit(describe, frames)))
+            if len(waiting) >= _CHUNKS_AHEAD * processes:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        for key, future in waiting:
+            yield key, future.result()
+
+
+def _fault(atoms: Atoms, minimum_distance: float, detached_distance: float | None) -> int:
+    from matscipy.neighbours import neighbour_list
+
+    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
+        return FAULTS.index("not_finite")
+    reach = max(minimum_distance, detached_distance or 0.0)
+    if reach <= 0.0:
+        return 0
+    centres, distances = neighbour_list("id", atoms, reach)
+    if np.any(distances < minimum_distance):
+        return FAULTS.index("too_close")
+    if detached_distance is not None and len(np.unique(centres)) < len(atoms):
+        return FAULTS.index("detached")
+    return 0
+
+
+def faults(frames: Frames, minimum_distance: float, detached_distance: float | None = None) -> NDArray[np.int8]:
+    """Find frames that are no physics: something is not a number, atoms overlap, or an atom has flown away.
+
+    :param minimum_distance: Å; two atoms (periodic images included) nearer than this are too close; 0 for no limit
+    :param detached_distance: Å; an atom with no other within this distance is detached; None for no limit
+    :return: positions in :data:`FAULTS`, shape (n_frames,)
+    """
+    found = (_fault(frames.atoms(index), minimum_distance, detached_distance) for index in range(len(frames)))
+    return np.fromiter(found, dtype=np.int8, count=len(frames))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,105 +11,36 @@ from numpy.typing import NDArray
 from ..errors import WorkerError
 
 __all__ = [
+    "METHODS",
     "Coverage",
-    "Projection",
+    "CoverageMeter",
     "clusters",
-    "coverage",
-    "duplicates",
     "farthest_points",
     "kmeans_picks",
-    "map_points",
+    "nearest_distances",
     "nearest_members",
-    "one_thread",
     "pick",
-    "project",
 ]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-_BLOCK = 256
+METHODS = ("kmeans", "fps")
+_BLOCK = 32
 _KMEANS_STARTS = 4
+_KMEANS_SAMPLE = 100  # points a cluster whose centres are looked for; all points are then given to the nearest centre
 _GROWTH_ROUNDS = 8
 
 
-def one_thread() -> AbstractContextManager[Any]:
-    """Limit BLAS and OpenMP to one thread: sums in another order would make picks depend on the machine."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-    return cast(AbstractContextManager[Any], threadpool_limits(limits=1))
-
-
-@dataclass(frozen=True)
-class Projection:
-    """Descriptors in the space of their principal components.
-
-    :param points: shape (n_frames, n_components)
-    :param explained_variance: fraction of the variance that the components hold
-    """
-
-    points: Floats
-    explained_variance: float
-
-
-def project(features: NDArray[np.float32], n_components: int, seed: int) -> Projection:
-    """Centre the descriptors and keep their first principal components.
-
-    Centring comes first, in double precision: distances of uncentred single precision vectors lose the digits that
-    tell neighbouring frames apart.
-
-    :param features: shape (n_frames, n_features); not changed
-    """
-    from sklearn.decomposition import PCA
-
-    centred = features - features.mean(axis=0, dtype=np.float64).astype(np.float32)
-    if not np.any(centred):
-        return Projection(points=np.zeros((len(features), 1)), explained_variance=1.0)
-    kept = max(1, min(n_components, len(features) - 1, features.shape[1]))
-    model = PCA(n_components=kept, random_state=seed)
-    points = model.fit_transform(centred).astype(np.float64)
-    return Projection(points=points, explained_variance=float(model.explained_variance_ratio_.sum()))
-
-
-def duplicates(features: NDArray[np.float32], points: Floats, tolerance: float, n_reference: int) -> NDArray[np.bool_]:
-    """Mark frames that repeat an earlier one.
-
-    Two frames are the same if their descriptors are no farther apart than the tolerance times the spread of all of
-    them, the root mean square distance from their mean; the length of a descriptor says little, as most of it is common
-    to all frames. The first ``n_reference`` rows are never marked, and later rows are compared with them as well.
-
-    :param tolerance: fraction of the spread; 0 accepts everything
-    :param features: descriptors, shape (n, n_features)
-    :param points: their projection, shape (n, n_components); finds candidates, as it can only shorten distances
-    :return: shape (n,)
-    """
-    from sklearn.neighbors import KDTree
-
-    marked = np.zeros(len(features), dtype=np.bool_)
-    if tolerance <= 0.0 or len(features) == 0:
-        return marked
-    spread = np.sqrt(features.var(axis=0, dtype=np.float64).sum())
-    radius = tolerance * float(spread)
-    tree = KDTree(points)
-    for index, point in enumerate(points):
-        if marked[index]:
-            continue
-        near = np.sort(tree.query_radius(point[None], radius * 1.01)[0]).astype(np.int64)
-        later = near[near > max(index, n_reference - 1)]
-        distances = np.linalg.norm((features[later] - features[index]).astype(np.float64), axis=1)
-        marked[later[distances <= radius]] = True
-    return marked
-
-
-def _squared_distances(points: Floats, to: Floats) -> Floats:
-    """Squared distance of every point to the nearest of the others, shape (n,); infinite if there is none."""
+def nearest_distances(points: Floats, to: Floats) -> Floats:
+    """Distance of every point to the nearest of the others, shape (n,); infinite if there is none."""
     nearest = np.full(len(points), np.inf)
     squares = (points**2).sum(axis=1)
     for start in range(0, len(to), _BLOCK):
         block = to[start : start + _BLOCK]
         distances = squares[:, None] + (block**2).sum(axis=1) - 2.0 * (points @ block.T)
         np.minimum(nearest, distances.min(axis=1), out=nearest)
-    return np.asarray(np.maximum(nearest, 0.0))
+    return np.asarray(np.sqrt(np.maximum(nearest, 0.0)))
 
 
 def farthest_points(points: Floats, n_select: int, occupied: Floats | None = None) -> Integers:
@@ -123,7 +52,8 @@ def farthest_points(points: Floats, n_select: int, occupied: Floats | None = Non
     """
     n_select = min(n_select, len(points))
     picks: list[int] = []
-    nearest = _squared_distances(points, points[:0] if occupied is None else occupied)
+    nearest = nearest_distances(points, points[:0] if occupied is None else occupied) ** 2
+    squares = (points**2).sum(axis=1)
     while len(picks) < n_select:
         opening = not picks and (occupied is None or len(occupied) == 0)
         if opening:
@@ -131,20 +61,24 @@ def farthest_points(points: Floats, n_select: int, occupied: Floats | None = Non
         else:
             chosen = int(np.argmax(nearest))
         picks.append(chosen)
-        np.minimum(nearest, ((points - points[chosen]) ** 2).sum(axis=1), out=nearest)
+        np.minimum(nearest, squares + squares[chosen] - 2.0 * (points @ points[chosen]), out=nearest)
         nearest[picks] = -1.0
     return np.array(picks, dtype=np.int64)
 
 
 def clusters(points: Floats, n_clusters: int, seed: int) -> tuple[Integers, Floats]:
-    """K-means clusters.
+    """K-means clusters; of very many points the centres are those of a random sample.
 
     :return: cluster of each point, shape (n,), and centres, shape (n_clusters, d)
     """
     from sklearn.cluster import KMeans
 
-    model = KMeans(n_clusters=n_clusters, n_init=_KMEANS_STARTS, random_state=seed).fit(points)
-    return model.labels_.astype(np.int64), model.cluster_centers_
+    sample, size = points, _KMEANS_SAMPLE * n_clusters
+    if len(points) > size:
+        sample = points[np.random.default_rng(seed).choice(len(points), size, replace=False)]
+    model = KMeans(n_clusters=n_clusters, n_init=_KMEANS_STARTS, random_state=seed).fit(sample)
+    labels = model.labels_ if sample is points else model.predict(points)
+    return labels.astype(np.int64), model.cluster_centers_
 
 
 def nearest_members(points: Floats, labels: Integers, centres: Floats, wanted: Integers) -> Integers:
@@ -220,49 +154,46 @@ class Coverage:
     random_covering_radius: float
 
 
-def coverage(points: Floats, picks: Integers, occupied: Floats, *, n_cells: int, n_random: int, seed: int) -> Coverage:
-    """Measure the coverage of a pool by picks together with what is known already.
+class CoverageMeter:
+    """Measures the coverage of a pool by picks together with what is known already.
 
     :param points: the pool, shape (n, d)
-    :param picks: indices into the pool
-    :param occupied: points held already, shape (m, d); they count for the covering radius of both kinds of picks
-    :param n_random: number of random sets to compare with
+    :param occupied: points held already, shape (m, d); they count for the covering radius of all kinds of picks
+    :param n_cells: number of K-means cells; no more than there are distinct points
     """
-    n_cells = min(n_cells, len(np.unique(points, axis=0)))
-    labels, _ = clusters(points, n_cells, seed)
-    known = _squared_distances(points, occupied)
 
-    def radius(chosen: Integers) -> float:
-        return float(np.sqrt(np.minimum(known, _squared_distances(points, points[chosen])).max()))
+    def __init__(self, points: Floats, occupied: Floats, n_cells: int, seed: int):
+        self._points, self._seed = points, seed
+        self.n_cells = min(n_cells, len(np.unique(points, axis=0)))
+        self._cells, _ = clusters(points, self.n_cells, seed)
+        self._known = nearest_distances(points, occupied)
 
-    rng = np.random.default_rng(seed)
-    draws = [rng.choice(len(points), size=len(picks), replace=False) for _ in range(n_random)]
-    cells = [len(np.unique(labels[draw])) for draw in draws]
-    return Coverage(
-        cells=n_cells,
-        selected_cells=len(np.unique(labels[picks])),
-        random_cells_mean=float(np.mean(cells)),
-        random_cells_std=float(np.std(cells)),
-        covering_radius=radius(picks),
-        random_covering_radius=float(np.mean([radius(draw) for draw in draws])),
-    )
+    def distances(self, picks: Integers) -> Floats:
+        """Distance of every frame of the pool to the nearest pick or known frame, shape (n,)."""
+        return np.asarray(np.minimum(self._known, nearest_distances(self._points, self._points[picks])))
 
+    def cells(self, picks: Integers) -> int:
+        """Count the cells that hold a pick."""
+        return len(np.unique(self._cells[picks]))
 
-def map_points(points: Floats, perplexity: float, seed: int) -> Floats:
-    """Two-dimensional t-SNE map (van der Maaten & Hinton, 2008).
+    def radius(self, picks: Integers) -> float:
+        """Distance of the worst represented frame."""
+        return float(self.distances(picks).max())
 
-    :param points: shape (n, d)
-    :param perplexity: clipped to a third of the number of points, above which it has no meaning
-    :return: shape (n, 2); below four points, the first two components
-    """
-    if len(points) < 4:
-        padded = np.zeros((len(points), 2))
-        width = min(2, points.shape[1])
-        padded[:, :width] = points[:, :width]
-        return padded
-    from sklearn.manifold import TSNE
+    def measure(self, picks: Integers, n_random: int) -> Coverage:
+        """Compare picks with random ones of the same number.
 
-    clipped = min(perplexity, (len(points) - 1) / 3.0)
-    init = "pca" if points.shape[1] >= 2 else "random"
-    model = TSNE(n_components=2, perplexity=clipped, init=init, random_state=seed)
-    return model.fit_transform(points).astype(np.float64)  # type: ignore[no-any-return]
+        :param picks: indices into the pool
+        :param n_random: number of random sets
+        """
+        rng = np.random.default_rng(self._seed)
+        draws = [rng.choice(len(self._points), size=len(picks), replace=False) for _ in range(n_random)]
+        cells = [self.cells(draw) for draw in draws]
+        return Coverage(
+            cells=self.n_cells,
+            selected_cells=self.cells(picks),
+            random_cells_mean=float(np.mean(cells)),
+            random_cells_std=float(np.std(cells)),
+            covering_radius=self.radius(picks),
+            random_covering_radius=float(np.mean([self.radius(draw) for draw in draws])),
+        )

@@ -1,23 +1,43 @@
-"""Select few diverse frames from long trajectories: SOAP, principal components, K-means or farthest point sampling."""
+"""Select few diverse frames from long trajectories: SOAP, principal components, K-means or farthest point sampling.
+
+The frames are streamed, so their number is bounded by time and not by memory: of each frame only some coordinates and
+counters stay.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import WorkerError
-from ..kernels.descriptors import Environments, SoapSettings, average_soap, close_contacts
-from ..kernels.diversity import Projection, coverage, duplicates, map_points, one_thread, pick, project
+from ..kernels.descriptors import (
+    FAULTS,
+    Environments,
+    FrameDescriptor,
+    SoapSettings,
+    allowed_cores,
+    describe_all,
+    faults,
+)
+from ..kernels.diversity import METHODS, CoverageMeter, pick
+from ..kernels.frame_pool import FramePool
 from ..kernels.frames import Frames
+from ..kernels.projection import Projection, duplicates, map_points, one_thread
 from ..stopping import StopRequest
 
-__all__ = ["run"]
+__all__ = ["FATES", "run"]
 
 POOL, DATASET, SELECTED = 0, 1, 2
+#: What became of a frame, as ``fate`` in ``fates.npz`` counts it.
+FATES = ("not_selected", "selected", "duplicate", "no_centres", *FAULTS[1:])
+
+_FRAMES_PER_PROCESS = 1000  # fewer are done sooner than a process is started
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -32,73 +52,210 @@ class _Settings:
     """Parameters of the program, checked."""
 
     soap: SoapSettings
-    environments: Environments
     n_select: int
     method: str
-    quotas: dict[str, int]
     pca_components: int
+    pca_sample: int
     minimum_distance: float
     duplicate_tolerance: float
-    perplexity: float
-    max_points: int
-    coverage_cells: int
-    random_draws: int
+    tsne: dict[str, Any]
+    environments: Environments = "all"
+    quotas: dict[str, int] | None = None
+    compare: bool = False
+    detached_distance: float | None = None
+    coverage_cells: int | None = None
+    random_draws: int = 20
 
     @classmethod
     def from_parameters(cls, parameters: dict[str, Any]) -> _Settings:
-        required = {"soap", "n_select", "method", "pca_components", "minimum_distance", "duplicate_tolerance", "tsne"}
-        optional = {"environments", "quotas", "coverage_cells", "random_draws"}
-        missing, unknown = required - set(parameters), set(parameters) - required - optional
+        known = set(cls.__dataclass_fields__)
+        required = known - {
+            *("environments", "quotas", "compare", "detached_distance", "coverage_cells", "random_draws")
+        }
+        missing, unknown = required - set(parameters), set(parameters) - known
         if missing or unknown:
             raise WorkerError("bad_input", f"parameters: missing {sorted(missing)}, unknown {sorted(unknown)}")
-        settings = cls(
-            soap=SoapSettings.from_parameters(parameters["soap"]),
-            environments=parameters.get("environments", "all"),
-            n_select=parameters["n_select"],
-            method=parameters["method"],
-            quotas=dict(parameters.get("quotas") or {}),
-            pca_components=parameters["pca_components"],
-            minimum_distance=parameters["minimum_distance"],
-            duplicate_tolerance=parameters["duplicate_tolerance"],
-            perplexity=parameters["tsne"]["perplexity"],
-            max_points=parameters["tsne"]["max_points"],
-            coverage_cells=parameters.get("coverage_cells") or parameters["n_select"],
-            random_draws=parameters.get("random_draws", 20),
-        )
+        settings = cls(**parameters | {"soap": SoapSettings.from_parameters(parameters["soap"])})
         settings.check()
         return settings
 
     def check(self) -> None:
-        if self.environments not in {"all", "framework"}:
-            raise WorkerError("bad_input", f"environments is {self.environments!r}, give 'all' or 'framework'")
-        if self.n_select < 1 or self.pca_components < 1:
-            raise WorkerError("bad_input", "n_select and pca_components must be at least 1")
-        if sum(self.quotas.values()) > self.n_select:
+        if self.environments not in get_args(Environments):
+            raise WorkerError(
+                "bad_input", f"environments is {self.environments!r}, give one of {', '.join(get_args(Environments))}"
+            )
+        if self.method not in METHODS:
+            raise WorkerError("bad_input", f"method is {self.method!r}, give one of {', '.join(METHODS)}")
+        if min(self.n_select, self.pca_components, self.pca_sample) < 1:
+            raise WorkerError("bad_input", "n_select, pca_components and pca_sample must be at least 1")
+        if sum((self.quotas or {}).values()) > self.n_select:
             raise WorkerError("bad_input", f"the quotas add up to more than n_select = {self.n_select}: {self.quotas}")
 
 
-@dataclass(frozen=True)
-class _Pool:
-    """All frames that may be selected, with the file and the index in it that each comes from."""
+class _Selection:
+    """One run: the dataset's frames, which are the first rows of the pool, and those to select from."""
 
-    frames: Frames
-    files: Integers
-    indices: Integers
+    def __init__(self, inputs: dict[str, Any], stop: StopRequest):
+        self.settings = _Settings.from_parameters(inputs["parameters"])
+        self._stop = stop
+        dataset = _read_dataset(inputs["files"].get("dataset"))
+        self.pool = FramePool([dataset, *inputs["files"]["frames"]])
+        self.known, self.total = len(dataset), len(self.pool) - len(dataset)
+        if self.total == 0:
+            raise WorkerError("bad_input", f"no frames to select from in {inputs['files']['frames']}")
+        # One seed a purpose: the cells that judge the picks must not be the clusters that made them.
+        purposes = ("sample", "projection", "picks", "coverage", "map")
+        states = np.random.SeedSequence(inputs["seed"]).generate_state(len(purposes))
+        self.seeds = {name: int(value) for name, value in zip(purposes, states, strict=True)}
+        self.fates = np.zeros(len(self.pool), dtype=np.int8)
+        self.describe = FrameDescriptor(self.settings.soap, self.pool.species, self.settings.environments)
 
-    def keep(self, mask: NDArray[np.bool_]) -> _Pool:
-        kept = np.flatnonzero(mask)
-        return _Pool(self.frames.select(kept), self.files[kept], self.indices[kept])
+    def _ask(self) -> None:
+        if self._stop.reason() is not None:
+            raise _StoppedError
 
+    def refuse_faulty(self) -> None:
+        """Mark the frames that are no physics, and those without the atoms that are to be looked from."""
+        for rows, frames in self.pool.chunks(np.arange(len(self.pool))):
+            found = faults(frames, self.settings.minimum_distance, self.settings.detached_distance)
+            found = np.where(rows < self.known, 0, found)  # what is labelled was judged already
+            self.fates[rows] = np.where(found > 0, found + FATES.index(FAULTS[1]) - 1, 0)
+            self.fates[rows[~self.describe.has_centres(frames)]] = FATES.index("no_centres")
+            self._ask()
+        if np.all(self.fates[self.known :] > 0):
+            raise WorkerError("bad_input", f"none of {self.total} frames can be used: {self.refused()}")
 
-def _read_pool(names: list[str]) -> _Pool:
-    parts = [Frames.load(name) for name in names]
-    if not any(len(part) for part in parts):
-        raise WorkerError("bad_input", f"no frames to select from in {names}")
-    return _Pool(
-        frames=Frames.concatenate(parts),
-        files=np.concatenate([np.full(len(part), number, dtype=np.int64) for number, part in enumerate(parts)]),
-        indices=np.concatenate([np.arange(len(part), dtype=np.int64) for part in parts]),
-    )
+    def _described(self, rows: Integers) -> Iterator[tuple[Integers, NDArray[np.float32]]]:
+        processes = min(allowed_cores(), 1 + len(rows) // _FRAMES_PER_PROCESS)
+        for found in describe_all(self.pool.chunks(rows), self.describe, processes):
+            self._ask()
+            yield found
+
+    def project(self) -> tuple[Floats, float]:
+        """Describe all usable frames; the components are those of a random sample of them.
+
+        :return: coordinates by row, NaN for refused frames, and the share of the variance that the components hold
+        """
+        rows = np.flatnonzero(self.fates == 0)
+        size = min(len(rows), self.settings.pca_sample)
+        chosen = np.random.default_rng(self.seeds["sample"]).choice(rows, size, replace=False)
+        sample = np.sort(chosen)
+        features = np.concatenate([found for _, found in self._described(sample)])
+        projection = Projection.fit(features, self.settings.pca_components, self.seeds["projection"])
+        points = np.full((len(self.pool), projection.width), np.nan)
+        points[sample] = projection(features)
+        del features
+        for found, chunk in self._described(np.setdiff1d(rows, sample)):
+            points[found] = projection(chunk)
+        squares = (points[rows] ** 2).sum(axis=0)
+        return points, float(squares[:-1].sum() / squares.sum()) if squares.any() else 1.0
+
+    def refuse_duplicates(self, points: Floats) -> None:
+        """Mark the frames that repeat an earlier one or one of the dataset."""
+        rows = np.flatnonzero(self.fates == 0)
+        repeated = duplicates(points[rows], self.settings.duplicate_tolerance, int((rows < self.known).sum()))
+        self.fates[rows[repeated]] = FATES.index("duplicate")
+        if np.all(self.fates[self.known :] > 0):
+            raise WorkerError(
+                "nothing_new", f"none of {self.total} frames differs from the dataset; refused: {self.refused()}"
+            )
+
+    def pick(self, method: str, points: Floats, groups: list[str], occupied: Floats) -> Integers:
+        """Pick for each quota in turn and then from all that is left; every pick is kept away from by the next."""
+        n_select = min(self.settings.n_select, len(points))
+        chosen = np.zeros(0, dtype=np.int64)
+        for pattern, number in [*(self.settings.quotas or {}).items(), ("*", n_select)]:
+            matching = np.array([fnmatch(group, pattern) for group in groups], dtype=np.bool_)
+            matching[chosen] = False
+            candidates = np.flatnonzero(matching)
+            wanted = min(number, n_select - len(chosen), len(candidates))
+            held = np.concatenate([occupied, points[chosen]])
+            found = pick(method, points[candidates], wanted, self.seeds["picks"], held)
+            chosen = np.concatenate([chosen, candidates[found]])
+        return chosen
+
+    def refused(self) -> dict[str, int]:
+        """Count the frames that could not be chosen, by reason."""
+        counts = Counter(FATES[fate] for fate in self.fates[self.known :])
+        return {fate: counts[fate] for fate in FATES[2:]}
+
+    def by_group(self) -> dict[str, dict[str, int]]:
+        """Count what became of the frames of each group."""
+        table: dict[str, dict[str, int]] = {}
+        for group, fate in zip(self.pool.groups[self.known :], self.fates[self.known :], strict=True):
+            row = table.setdefault(group, dict.fromkeys(FATES, 0))
+            row[FATES[fate]] += 1
+        return table
+
+    def origin(self, row: int) -> dict[str, Any]:
+        """Say where a frame comes from: file and index in it, as the inputs count them."""
+        return {
+            "file": int(self.pool.files[row]) - 1,
+            "index": int(self.pool.indices[row]),
+            "group": self.pool.groups[row],
+            "loading": int(self.pool.loadings[row]),
+            "framework_atoms": int(self.pool.framework_atoms[row]),
+        }
+
+    def write_map(self, points: Floats) -> None:
+        """Write the two-dimensional map: all picks, and of the rest as many points as are allowed."""
+        rows = np.flatnonzero(self.fates <= FATES.index("selected"))
+        kinds = np.where(self.fates[rows] > 0, SELECTED, np.where(rows < self.known, DATASET, POOL)).astype(np.int8)
+        others, picks = np.flatnonzero(kinds != SELECTED), np.flatnonzero(kinds == SELECTED)
+        room = max(self.settings.tsne["max_points"] - len(picks), 0)
+        if len(others) > room:
+            others = np.random.default_rng(self.seeds["map"]).choice(others, size=room, replace=False)
+        shown = np.sort(np.concatenate([others, picks]))
+        xy = map_points(points[rows[shown]], self.settings.tsne["perplexity"], self.seeds["map"])
+        groups = np.array([self.pool.groups[row] for row in rows[shown]], dtype=np.str_)
+        np.savez_compressed("map.npz", xy=xy, kind=kinds[shown], group=groups)
+
+    def write_fates(self, distances: Floats, picked: dict[str, NDArray[np.bool_]]) -> None:
+        """Write what became of every frame, with its distance from what is represented."""
+        mine = slice(self.known, None)
+        np.savez_compressed(
+            "fates.npz",
+            trajectory=self.pool.files[mine] - 1,
+            index=self.pool.indices[mine],
+            fate=self.fates[mine],
+            distance=distances[mine],
+            **{f"picked_by_{method}": mask[mine] for method, mask in picked.items()},  # type: ignore[arg-type]
+        )
+
+    def run(self) -> dict[str, Any]:
+        """Do all steps and write all files."""
+        self.refuse_faulty()
+        points, explained = self.project()
+        self.refuse_duplicates(points)
+        settings, usable = self.settings, np.flatnonzero(self.fates == 0)
+        occupied, rows = points[usable[usable < self.known]], usable[usable >= self.known]
+        groups = [self.pool.groups[row] for row in rows]
+        methods = METHODS if settings.compare else (settings.method,)
+        picks = {method: self.pick(method, points[rows], groups, occupied) for method in methods}
+        cells = settings.coverage_cells or settings.n_select
+        meter = CoverageMeter(points[rows], occupied, cells, self.seeds["coverage"])
+        chosen = picks[settings.method]
+        self.fates[rows[chosen]] = FATES.index("selected")
+        distances = np.full(len(self.pool), np.nan)
+        distances[rows] = meter.distances(chosen)
+        everything = np.arange(len(self.pool))
+        self.write_fates(distances, {method: np.isin(everything, rows[found]) for method, found in picks.items()})
+        self.pool.read(rows[chosen]).save("selected.npz")
+        self.write_map(points)
+        return {
+            "pool": self.total,
+            "refused": self.refused(),
+            "by_group": self.by_group(),
+            "selected": [self.origin(row) for row in rows[chosen]],
+            "took_all": len(chosen) == len(rows),
+            "quota_shortfalls": _shortfalls(groups, settings.quotas or {}),
+            "coverage": asdict(meter.measure(chosen, settings.random_draws)),
+            "comparison": {
+                method: {"selected_cells": meter.cells(found), "covering_radius": meter.radius(found)}
+                for method, found in picks.items()
+            },
+            "explained_variance": explained,
+        }
 
 
 def _read_dataset(name: str | None) -> Frames:
@@ -109,130 +266,20 @@ def _read_dataset(name: str | None) -> Frames:
     return Frames.from_atoms(read(name, index=":"))
 
 
-def _picks(points: Floats, occupied: Floats, groups: list[str], settings: _Settings, seed: int) -> Integers:
-    """Pick for each quota in turn and then from all that is left; every pick is kept away from by the next."""
-    n_select = min(settings.n_select, len(points))
-    chosen = np.zeros(0, dtype=np.int64)
-    wishes = [*settings.quotas.items(), ("*", n_select)]
-    for pattern, number in wishes:
-        matching = np.array([fnmatch(group, pattern) for group in groups], dtype=np.bool_)
-        matching[chosen] = False
-        candidates = np.flatnonzero(matching)
-        wanted = min(number, n_select - len(chosen), len(candidates))
-        held = np.concatenate([occupied, points[chosen]])
-        chosen = np.concatenate([chosen, candidates[pick(settings.method, points[candidates], wanted, seed, held)]])
-    return chosen
-
-
 def _shortfalls(groups: list[str], quotas: dict[str, int]) -> dict[str, int]:
     """Count by how many frames each quota could not be met."""
     found = {pattern: sum(fnmatch(group, pattern) for group in groups) for pattern in quotas}
     return {pattern: quotas[pattern] - number for pattern, number in found.items() if number < quotas[pattern]}
 
 
-def _write_map(
-    points: Floats, pool: _Pool, dataset: Frames, picks: Integers, *, settings: _Settings, seed: int
-) -> None:
-    """Write the two-dimensional map; picks are always on it, the rest is thinned to the allowed number of points."""
-    kinds = np.repeat(np.array([DATASET, POOL], dtype=np.int8), [len(dataset), len(pool.frames)])
-    kinds[len(dataset) + picks] = SELECTED
-    groups = np.array([*dataset.groups, *pool.frames.groups], dtype=np.str_)
-    others = np.flatnonzero(kinds != SELECTED)
-    room = max(settings.max_points - len(picks), 0)
-    if len(others) > room:
-        others = np.random.default_rng(seed).choice(others, size=room, replace=False)
-    shown = np.sort(np.concatenate([others, len(dataset) + picks]))
-    xy = map_points(points[shown], settings.perplexity, seed)
-    np.savez_compressed("map.npz", xy=xy, kind=kinds[shown], group=groups[shown])
-
-
-def _describe(frames: Frames, settings: _Settings, stop: StopRequest) -> NDArray[np.float32]:
-    def ask(_done: int) -> None:
-        if stop.reason() is not None:
-            raise _StoppedError
-
-    return average_soap(frames, settings.soap, frames.species, settings.environments, ask)
-
-
-def _without_repeats(
-    features: NDArray[np.float32], known: int, settings: _Settings, seed: int
-) -> tuple[NDArray[np.bool_], Projection]:
-    """Find the frames that repeat no earlier one, and project those.
-
-    :param known: number of leading rows that belong to the dataset
-    :return: mask of the distinct frames, shape (len(features),), and their projection
-    """
-    projection = project(features, settings.pca_components, seed)
-    repeated = duplicates(features, projection.points, settings.duplicate_tolerance, known)
-    if repeated.any():
-        projection = project(features[~repeated], settings.pca_components, seed)
-    return ~repeated, projection
-
-
-def _seeds(seed: int) -> dict[str, int]:
-    """One seed a purpose: the cells that judge the picks must not be the clusters that made them."""
-    purposes = ("projection", "picks", "coverage", "map")
-    return {
-        name: int(value) for name, value in zip(purposes, np.random.SeedSequence(seed).generate_state(4), strict=True)
-    }
-
-
-def _select(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
-    settings = _Settings.from_parameters(inputs["parameters"])
-    pool, dataset = _read_pool(inputs["files"]["frames"]), _read_dataset(inputs["files"].get("dataset"))
-    total, seeds, known = len(pool.frames), _seeds(inputs["seed"]), len(dataset)
-    pool = pool.keep(~close_contacts(pool.frames, settings.minimum_distance))
-    if len(pool.frames) == 0:
-        raise WorkerError("bad_input", f"all {total} frames have atoms nearer than {settings.minimum_distance} Å")
-    refused = {"too_close": total - len(pool.frames)}
-    features = _describe(Frames.concatenate([dataset, pool.frames]), settings, stop)
-    distinct, projection = _without_repeats(features, known, settings, seeds["projection"])
-    refused["duplicates"] = int((~distinct).sum())
-    pool = pool.keep(distinct[known:])
-    if len(pool.frames) == 0:
-        raise WorkerError("nothing_new", f"none of {total} frames differs from the dataset; refused: {refused}")
-    points = projection.points
-    picks = _picks(points[known:], points[:known], pool.frames.groups, settings, seeds["picks"])
-    figures = coverage(
-        points[known:],
-        picks,
-        points[:known],
-        n_cells=settings.coverage_cells,
-        n_random=settings.random_draws,
-        seed=seeds["coverage"],
-    )
-    pool.frames.select(picks).save("selected.npz")
-    _write_map(points, pool, dataset, picks, settings=settings, seed=seeds["map"])
-    return {
-        "pool": total,
-        "refused": refused,
-        "selected": [_origin(pool, index) for index in picks],
-        "took_all": len(picks) == len(pool.frames),
-        "quota_shortfalls": _shortfalls(pool.frames.groups, settings.quotas),
-        "coverage": asdict(figures),
-        "explained_variance": projection.explained_variance,
-    }
-
-
-def _origin(pool: _Pool, index: int) -> dict[str, Any]:
-    frames = pool.frames
-    return {
-        "file": int(pool.files[index]),
-        "index": int(pool.indices[index]),
-        "group": frames.groups[index],
-        "loading": int(frames.loadings[index]),
-        "framework_atoms": int(frames.framework_atoms[index]),
-    }
-
-
 def run(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
-    """Write ``selected.npz`` and ``map.npz``.
+    """Write ``selected.npz``, ``fates.npz`` and ``map.npz``.
 
     :param inputs: content of ``input.json``: files ``frames`` (list) and ``dataset`` (or null), see :class:`_Settings`
-    :return: origin of each selected frame, coverage beside random picks, counts of what was refused
+    :return: origin of each selected frame, coverage beside random picks and the other method, counts by reason
     """
     try:
         with one_thread():
-            return _select(inputs, stop)
+            return _Selection(inputs, stop).run()
     except _StoppedError:
         return {"stopped_early": True}
