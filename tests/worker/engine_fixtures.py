@@ -33,6 +33,14 @@ CO2 = {
 }
 
 
+WATER = CO2 | {
+    "name": "H2O",
+    "symbols": ["O", "H", "H"],
+    "positions": [[0.0, 0.0, 0.0], [0.75695, 0.0, 0.58588], [-0.75695, 0.0, 0.58588]],
+    "linear": False,
+}
+
+
 def write_tiny_mace(path: Path, heads: Sequence[str] = ("Default",), seed: int = 5) -> Path:
     """Save a MACE of 8 channels with random weights; smooth, so that dynamics on it is stable for a while."""
     import mace  # noqa: F401
@@ -171,3 +179,10 @@ class LennardJones:
         slopes = np.where(close, slopes - self._slope, 0.0)
         forces = -((slopes / distances)[..., None] * vectors).sum(axis=1)
         return Evaluation(0.5 * float(energies.sum()), forces=forces)
+
+    def virial(self, atoms: Atoms) -> float:
+        """Sum over the pairs of r · f in eV, for atoms whose pairs are all within the minimum image."""
+        vectors = minimum_image(atoms.positions[:, None] - atoms.positions, atoms.cell.array)
+        distances = np.sqrt((vectors**2).sum(axis=-1))
+        distances = distances[(distances > 0.0) & (distances < self.r_max)]
+        return -0.5 * float(((self._pair(distances)[1] - self._slope) * distances).sum())

@@ -12,9 +12,6 @@ from ase.build import bulk
 from aiida_mofmace.worker.kernels.checkpoint import load_checkpoint, restore_generator, save_checkpoint
 from aiida_mofmace.worker.kernels.dynamics import (
     MdState,
-    MomentumResampling,
-    NoseHooverChain,
-    NoThermostat,
     Thermostat,
     draw_momenta,
     initial_state,
@@ -24,6 +21,7 @@ from aiida_mofmace.worker.kernels.dynamics import (
 from aiida_mofmace.worker.kernels.gases import Gas
 from aiida_mofmace.worker.kernels.model import MaceEvaluator
 from aiida_mofmace.worker.kernels.statistics import estimate_mean
+from aiida_mofmace.worker.kernels.thermostats import MomentumResampling, NoseHooverChain, NoThermostat
 
 from .engine_fixtures import CO2, Array, BondedMolecules, LennardJones, thermal
 

@@ -16,7 +16,7 @@ from aiida_mofmace.worker.kernels.model import MaceEvaluator
 from aiida_mofmace.worker.programs.md_gcmc import run
 from aiida_mofmace.worker.stopping import StopRequest
 
-from .engine_fixtures import CO2
+from .engine_fixtures import CO2, WATER
 
 STARTER = Path(__file__).parents[2] / "aiida_mofmace" / "starter" / "starter.model"
 PARAMETERS = {
@@ -93,6 +93,59 @@ def check_record(results: dict[str, Any]) -> None:
     assert results["mean_loading"] <= 3
 
 
+@pytest.mark.parametrize("flexible", [True, False])
+def test_a_mixture_restarts_without_a_changed_bit(inputs: dict[str, Any], flexible: bool) -> None:
+    """CO2 and water, flexible by Langevin dynamics or rigid by Monte Carlo: every move, every kind, every number."""
+    moves = {"exchange": 3.0, "translation": 1.0, "rotation": 1.0, "reinsertion": 1.0}
+    mixed = change(
+        inputs,
+        gas={"name": "wet CO2", "components": [CO2 | {"mole_fraction": 0.9}, WATER | {"mole_fraction": 0.1}]},
+        fugacity={"CO2": 4e8, "H2O": 8e8},
+        initial_loading={"CO2": 1, "H2O": 1},
+        max_loading=4,
+        steps=16,
+        md_steps_per_attempt=2,
+        attempts_per_block=12,
+        gas_flexible=flexible,
+        thermostat="langevin" if flexible else "nose_hoover",
+        moves=moves,
+        translation_step=1.0,
+        rotation_step=40.0,
+    )
+    whole = run(mixed, StopRequest())
+    with np.load("checkpoint.npz") as archive:
+        expected = {name: archive[name] for name in archive.files}
+    run(change(mixed, steps=7), StopRequest())
+    Path("checkpoint.npz").rename("restart.npz")
+    restarted = run(mixed | {"files": mixed["files"] | {"checkpoint": "restart.npz"}}, StopRequest())
+    with np.load("checkpoint.npz") as archive:
+        for name, array in expected.items():
+            assert np.array_equal(archive[name], array), name
+    assert str(restarted["components"]) == str(whole["components"])
+    assert set(whole["acceptance"]) == {"insertion", "deletion", "translation", "rotation", "reinsertion"}
+    assert all(counts["evaluated"] > 0 for move, counts in whole["acceptance"].items() if move != "reinsertion")
+    check_mixture(whole, flexible)
+
+
+def check_mixture(results: dict[str, Any], flexible: bool) -> None:
+    """Loadings of the kinds add up, the atoms of each kind stand together, and only a rigid gas keeps its shape."""
+    with np.load("timeseries.npz") as series:
+        assert np.array_equal(series["loading"], series["loading_CO2"] + series["loading_H2O"])
+        last = int(series["loading_CO2"][-1]), int(series["loading_H2O"][-1])
+    with np.load("checkpoint.npz") as state:
+        assert tuple(state["state_counts"]) == last
+        assert list(state["state_numbers"][40:]) == [6, 8, 8] * last[0] + [8, 1, 1] * last[1]
+        bonds = np.linalg.norm(
+            state["state_positions"][41 : 40 + 3 * last[0] : 3] - state["state_positions"][40], axis=1
+        )
+        if last[0]:
+            assert (abs(bonds[0] - 1.16) < 1e-9) is not flexible
+    assert results["components"]["H2O"]["ideal_gas"]["number"] == pytest.approx(
+        2 * results["components"]["CO2"]["ideal_gas"]["number"]
+    )
+    assert results["ideal_gas"] is None
+
+
 def test_frames_are_those_of_the_model(inputs: dict[str, Any]) -> None:
     """The energy of every frame is that of its atoms, whatever was exchanged before it; exchanges do happen."""
     results = run(change(inputs, fugacity=1e9, steps=60, initial_loading=0), StopRequest())
@@ -144,6 +197,12 @@ def test_walltime_and_explosion(inputs: dict[str, Any]) -> None:
         ({"pressure": -1.0}, "must be positive"),
         ({"md_steps_per_attempt": 0}, "must be positive"),
         ({"initial_loading": 4}, "between 0 and max_loading"),
+        ({"fugacity": {"N2": 1e5}}, "fugacity must be given for CO2"),
+        ({"moves": {"swap": 1.0}}, "moves must be frequencies of exchange and"),
+        ({"moves": {"exchange": 1.0, "rotation": 1.0}}, "must be positive: {'rotation_step'"),
+        ({"gas_flexible": False}, "rigid molecules move by Monte Carlo alone"),
+        ({"thermostat": "ice"}, "thermostat must be one of nose_hoover, langevin"),
+        ({"gas": {"name": "air", "components": [CO2]}}, "mole fractions must be positive"),
         ({"gas": CO2 | {"symbols": ["C", "N", "N"]}}, "does not know N"),
     ],
 )

@@ -19,7 +19,7 @@ from aiida_mofmace.worker.kernels.thermodynamics import (
     fugacity_coefficient,
     heat_of_adsorption,
     ideal_gas_number,
-    isosteric_heat,
+    isosteric_heats,
     kilojoule_per_mole,
     mole_per_kilogram,
 )
@@ -92,19 +92,27 @@ def test_heat_of_adsorption() -> None:
     assert error == pytest.approx(math.sqrt(0.025**2 + 0.001**2))
 
 
-def test_isosteric_heat_of_known_energies() -> None:
-    """U = N (u - ε) + noise gives q = kT + ε, and an honest error bar."""
+def test_isosteric_heats_of_known_energies() -> None:
+    """U = Σ N_i (u_i - ε_i) + noise gives q_i = kT + ε_i, with honest error bars; the loadings are correlated."""
     rng = np.random.default_rng(1)
-    loadings = rng.poisson(4.0, 4000).astype(float)
-    energies = loadings * (-10.0 - 0.4) + rng.normal(scale=0.2, size=4000)
-    found = isosteric_heat(energies, loadings, 300.0, gas_energy=-10.0)
-    assert found is not None
-    assert abs(found[0] - (thermal(300.0) + 0.4)) < 3 * found[1]
-    assert found[1] == pytest.approx(0.2 / math.sqrt(4000 * 4.0), rel=0.5)
+    first = rng.poisson(4.0, 4000).astype(float)
+    loadings = np.stack([first, rng.poisson(1.0, 4000) + 0.5 * first], axis=1)
+    energies = loadings @ [-10.0 - 0.4, -3.0 - 0.1] + rng.normal(scale=0.2, size=4000)
+    both = isosteric_heats(energies, loadings, 300.0, [-10.0, -3.0])
+    assert both is not None
+    for (value, error), depth in zip(both, (0.4, 0.1), strict=True):
+        assert abs(value - (thermal(300.0) + depth)) < 3 * error
+    assert both[1][1] == pytest.approx(0.2 / math.sqrt(4000 * 1.0), rel=0.5)
+    only = isosteric_heats(energies - loadings[:, 1] * -3.1, loadings[:, :1], 300.0, [-10.0])
+    assert only is not None
+    assert abs(only[0][0] - (thermal(300.0) + 0.4)) < 3 * only[0][1]
+    assert only[0][1] == pytest.approx(0.2 / math.sqrt(4000 * 4.0), rel=0.5)
 
 
-def test_isosteric_heat_needs_fluctuation() -> None:
-    assert isosteric_heat(np.zeros(100), np.full(100, 3.0), 300.0, 0.0) is None
-    assert isosteric_heat(np.zeros(0), np.zeros(0), 300.0, 0.0) is None
+def test_isosteric_heats_need_fluctuation() -> None:
+    assert isosteric_heats(np.zeros(100), np.full((100, 1), 3.0), 300.0, [0.0]) is None
+    assert isosteric_heats(np.zeros(0), np.zeros((0, 1)), 300.0, [0.0]) is None
     step = np.repeat([0.0, 1.0], 50)
-    assert isosteric_heat(-step, step, 300.0, 0.0) is None
+    assert isosteric_heats(-step, step[:, None], 300.0, [0.0]) is None
+    noise = np.random.default_rng(2).poisson(3.0, 1000).astype(float)
+    assert isosteric_heats(noise, np.stack([noise, noise], axis=1), 300.0, [0.0, 0.0]) is None

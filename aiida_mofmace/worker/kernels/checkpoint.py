@@ -15,7 +15,7 @@ from ..errors import WorkerError
 
 __all__ = ["load_checkpoint", "restore_generator", "save_checkpoint"]
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 def save_checkpoint(path: Path, arrays: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) -> None:

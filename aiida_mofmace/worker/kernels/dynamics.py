@@ -1,4 +1,4 @@
-"""Molecular dynamics at constant volume: velocity Verlet, Nosé-Hoover chains, momentum resampling."""
+"""Molecular dynamics at constant volume: its state and velocity Verlet."""
 
 from __future__ import annotations
 
@@ -13,22 +13,18 @@ from numpy.typing import NDArray
 from .model import Configuration, Potential
 
 __all__ = [
+    "CHAIN_LENGTH",
     "MdState",
-    "MomentumResampling",
-    "NoThermostat",
-    "NoseHooverChain",
     "Thermostat",
     "draw_momenta",
     "initial_state",
+    "redraw_momenta",
     "remove_drift",
     "velocity_verlet_step",
 ]
 
 Array = NDArray[np.float64]
-_CHAIN_LENGTH = 3
-# Suzuki-Yoshida weights of fourth order (Yoshida, Phys. Lett. A 150, 262 (1990)).
-_OUTER = 1.0 / (2.0 - 2.0 ** (1.0 / 3.0))
-_WEIGHTS = (_OUTER, 1.0 - 2.0 * _OUTER, _OUTER)
+CHAIN_LENGTH = 3
 
 
 def draw_momenta(masses: Array, temperature: float, rng: np.random.Generator) -> Array:
@@ -55,7 +51,9 @@ def remove_drift(momenta: Array, masses: Array) -> Array:
 class MdState:
     """Everything that the next step depends on; saved and restored without loss.
 
-    The centre of mass rests, so that 3n - 3 degrees of freedom carry the kinetic energy.
+    The framework comes first, then the gas, kind by kind and molecule by molecule. Where all n atoms move, their centre
+    of mass rests, so that 3n - 3 degrees of freedom carry the kinetic energy; where framework or gas is held, all 3n of
+    those that move do.
 
     :param numbers: atomic numbers, shape (n,)
     :param masses: in amu, shape (n,)
@@ -68,6 +66,10 @@ class MdState:
     :param framework_atoms: how many of the leading atoms are the framework
     :param step: steps done
     :param thermostat: what the thermostat keeps: for a chain its positions and velocities, shape (2, chain length)
+    :param counts: molecules of each kind, shape (kinds,)
+    :param sizes: atoms in a molecule of each kind, shape (kinds,)
+    :param framework_moves: False holds the framework's atoms where they are
+    :param gas_moves: False holds the gas's atoms where they are
     """
 
     numbers: NDArray[np.int64]
@@ -80,10 +82,40 @@ class MdState:
     atomic_energy: float
     framework_atoms: int
     step: int = 0
-    thermostat: Array = field(default_factory=lambda: np.zeros((2, _CHAIN_LENGTH)))
+    thermostat: Array = field(default_factory=lambda: np.zeros((2, CHAIN_LENGTH)))
+    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    sizes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    framework_moves: bool = True
+    gas_moves: bool = True
 
     def __len__(self) -> int:
         return len(self.numbers)
+
+    @property
+    def loading(self) -> int:
+        """Gas molecules in the cell, of all kinds."""
+        return int(self.counts.sum())
+
+    def atoms_of(self, kind: int, index: int) -> slice:
+        """Return the atoms of one molecule; for an index equal to the count, where the next one would go.
+
+        :param kind: of the molecule
+        :param index: of the molecule among those of its kind
+        """
+        first = self.framework_atoms + int(self.counts[:kind] @ self.sizes[:kind]) + index * int(self.sizes[kind])
+        return slice(first, first + int(self.sizes[kind]))
+
+    @property
+    def mobile(self) -> slice:
+        """The atoms that dynamics moves."""
+        return slice(
+            0 if self.framework_moves else self.framework_atoms, len(self) if self.gas_moves else self.framework_atoms
+        )
+
+    @property
+    def is_free(self) -> bool:
+        """Whether every atom moves, so that the total momentum is conserved and kept at zero."""
+        return self.framework_moves and self.gas_moves
 
     @property
     def configuration(self) -> Configuration:
@@ -97,12 +129,13 @@ class MdState:
 
     @property
     def degrees_of_freedom(self) -> int:
-        """3n - 3: the resting centre of mass carries none."""
-        return 3 * len(self.numbers) - 3
+        """3n for the n atoms that move, less 3 if all do: the resting centre of mass carries none."""
+        atoms = len(range(len(self))[self.mobile])
+        return max(0, 3 * atoms - (3 if self.is_free else 0))
 
     @property
     def temperature(self) -> float:
-        """Kinetic temperature in K; 0 for a lone atom, which rests."""
+        """Kinetic temperature in K; 0 where nothing moves."""
         freedoms = self.degrees_of_freedom
         return 2.0 * self.kinetic_energy / (freedoms * units.kB) if freedoms else 0.0
 
@@ -140,7 +173,12 @@ class MdState:
 
 
 def initial_state(
-    atoms: Atoms, potential: Potential, temperature: float, rng: np.random.Generator, framework_atoms: int | None = None
+    atoms: Atoms,
+    potential: Potential,
+    temperature: float,
+    rng: np.random.Generator,
+    framework_atoms: int | None = None,
+    **layout: Any,
 ) -> MdState:
     """Start a simulation: momenta at the temperature, centre of mass at rest, forces evaluated.
 
@@ -149,21 +187,30 @@ def initial_state(
     :param temperature: in K
     :param rng: source of random numbers
     :param framework_atoms: leading atoms that are the framework; None for all
+    :param layout: counts, sizes, framework_moves and gas_moves of the :class:`MdState`
     """
-    masses = np.asarray(atoms.get_masses(), dtype=np.float64)
     state = MdState(
         numbers=np.asarray(atoms.numbers, dtype=np.int64),
-        masses=masses,
+        masses=np.asarray(atoms.get_masses(), dtype=np.float64),
         positions=np.array(atoms.positions, dtype=np.float64),
-        momenta=remove_drift(draw_momenta(masses, temperature, rng), masses),
+        momenta=np.zeros((len(atoms), 3)),
         cell=np.array(atoms.cell.array, dtype=np.float64),
         forces=np.zeros((len(atoms), 3)),
         energy=0.0,
         atomic_energy=0.0,
         framework_atoms=len(atoms) if framework_atoms is None else framework_atoms,
+        **layout,
     )
+    redraw_momenta(state, temperature, rng)
     state.update(potential)
     return state
+
+
+def redraw_momenta(state: MdState, temperature: float, rng: np.random.Generator) -> None:
+    """Draw the momenta of all atoms that move anew."""
+    momenta, mobile = np.zeros((len(state), 3)), state.mobile
+    momenta[mobile] = draw_momenta(state.masses[mobile], temperature, rng)
+    state.momenta = remove_drift(momenta, state.masses) if state.is_free else momenta
 
 
 class Thermostat(Protocol):
@@ -182,117 +229,28 @@ class Thermostat(Protocol):
         ...
 
 
-class NoThermostat:
-    """Constant energy."""
-
-    def begin_step(self, state: MdState, timestep: float) -> None:
-        """Leave the momenta alone."""
-
-    end_step = begin_step
-
-    def energy(self, state: MdState) -> float:
-        """Nothing is exchanged."""
-        return 0.0
-
-
-class NoseHooverChain:
-    """Nosé-Hoover chain of three thermostats, integrated symplectically in the sense of Martyna et al.
-
-    Mol. Phys. 87, 1117 (1996). Masses: Q1 = g kT τ², Q2 = Q3 = kT τ², with g the degrees of freedom, so that Q1
-    follows the number of atoms.
-
-    :param temperature: in K
-    :param period: relaxation time τ in ASE time units
-    """
-
-    def __init__(self, temperature: float, period: float):
-        self._thermal = units.kB * temperature
-        self._period = period
-
-    def masses(self, freedoms: int) -> Array:
-        """Thermostat masses in eV (ASE time)², shape (3,)."""
-        masses = np.full(_CHAIN_LENGTH, self._thermal * self._period**2)
-        masses[0] *= freedoms
-        return masses
-
-    def begin_step(self, state: MdState, timestep: float) -> None:
-        """Propagate the chain by half a time step and scale the momenta."""
-        freedoms = state.degrees_of_freedom
-        if freedoms == 0:
-            return
-        q1, q2, q3 = self.masses(freedoms).tolist()
-        (x1, x2, x3), (v1, v2, v3) = state.thermostat.tolist()
-        thermal, exp = self._thermal, np.exp
-        twice_kinetic, scale = 2.0 * state.kinetic_energy, 1.0
-        for weight in _WEIGHTS:
-            half, quarter, eighth = weight * timestep / 2, weight * timestep / 4, weight * timestep / 8
-            v3 += quarter * (q2 * v2 * v2 - thermal) / q3
-            damping = exp(-eighth * v3)
-            v2 = (v2 * damping + quarter * (q1 * v1 * v1 - thermal) / q2) * damping
-            damping = exp(-eighth * v2)
-            v1 = (v1 * damping + quarter * (twice_kinetic - freedoms * thermal) / q1) * damping
-            factor = exp(-half * v1)
-            scale *= factor
-            twice_kinetic *= factor * factor
-            x1, x2, x3 = x1 + half * v1, x2 + half * v2, x3 + half * v3
-            damping = exp(-eighth * v2)
-            v1 = (v1 * damping + quarter * (twice_kinetic - freedoms * thermal) / q1) * damping
-            damping = exp(-eighth * v3)
-            v2 = (v2 * damping + quarter * (q1 * v1 * v1 - thermal) / q2) * damping
-            v3 += quarter * (q2 * v2 * v2 - thermal) / q3
-        state.momenta = state.momenta * scale
-        state.thermostat = np.array([[x1, x2, x3], [v1, v2, v3]])
-
-    end_step = begin_step
-
-    def energy(self, state: MdState) -> float:
-        """Kinetic and potential energy of the chain."""
-        freedoms = state.degrees_of_freedom
-        positions, velocities = state.thermostat
-        kinetic = 0.5 * float(self.masses(freedoms) @ velocities**2)
-        return kinetic + float(self._thermal * (freedoms * positions[0] + positions[1:].sum()))
-
-
-class MomentumResampling:
-    """Draw all momenta anew at intervals (Andersen, J. Chem. Phys. 72, 2384 (1980), all atoms at once).
-
-    For few degrees of freedom, such as a lone molecule, where a Nosé-Hoover chain is not ergodic.
-
-    :param temperature: in K
-    :param interval: steps between two drawings
-    :param rng: source of random numbers
-    """
-
-    def __init__(self, temperature: float, interval: int, rng: np.random.Generator):
-        self._temperature, self._interval, self._rng = temperature, interval, rng
-
-    def begin_step(self, state: MdState, timestep: float) -> None:
-        """Draw the momenta anew if it is time; the energy taken out is kept in the state's ``thermostat``."""
-        if state.step % self._interval == 0:
-            before = state.kinetic_energy
-            state.momenta = remove_drift(draw_momenta(state.masses, self._temperature, self._rng), state.masses)
-            state.thermostat[0, 0] += before - state.kinetic_energy
-
-    def end_step(self, state: MdState, timestep: float) -> None:
-        """Leave the momenta alone."""
-
-    def energy(self, state: MdState) -> float:
-        """Energy taken out so far."""
-        return float(state.thermostat[0, 0])
-
-
 def velocity_verlet_step(state: MdState, potential: Potential, thermostat: Thermostat, timestep: float) -> None:
     """Advance the state by one step: half thermostat, half kick, drift, half kick, half thermostat.
+
+    Where nothing moves, such as an empty rigid framework, only the step is counted.
 
     :param state: changed in place
     :param potential: energies and forces
     :param thermostat: NoThermostat for constant energy
     :param timestep: in ASE time units (fs times ``ase.units.fs``)
     """
-    thermostat.begin_step(state, timestep)
-    state.momenta = state.momenta + 0.5 * timestep * state.forces
-    state.positions = state.positions + timestep * state.momenta / state.masses[:, None]
-    state.update(potential)
-    state.momenta = state.momenta + 0.5 * timestep * state.forces
-    thermostat.end_step(state, timestep)
+    if state.mobile.start < state.mobile.stop:
+        thermostat.begin_step(state, timestep)
+        _kick(state, 0.5 * timestep)
+        state.positions = state.positions + timestep * state.momenta / state.masses[:, None]
+        state.update(potential)
+        _kick(state, 0.5 * timestep)
+        thermostat.end_step(state, timestep)
     state.step += 1
+
+
+def _kick(state: MdState, time: float) -> None:
+    """Let the forces act on the momenta of the atoms that move."""
+    momenta, mobile = state.momenta.copy(), state.mobile
+    momenta[mobile] += time * state.forces[mobile]
+    state.momenta = momenta

@@ -1,9 +1,9 @@
-"""Grand-canonical exchange of flexible molecules with an ideal-gas reservoir: trial moves and acceptance."""
+"""Grand-canonical exchange of molecules with an ideal-gas reservoir: trial moves and acceptance."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,11 +14,21 @@ from numpy.typing import NDArray
 from .dynamics import MdState, draw_momenta, remove_drift
 from .gases import Gas
 from .geometry import closest_distance, random_rotation
-from .ideal_gas import IdealGasReservoir, Molecule, isolated
+from .ideal_gas import Molecule, Reservoir, isolated
 from .model import Configuration, Evaluation, Potential
 from .thermodynamics import ideal_gas_number
 
-__all__ = ["Exchange", "ExchangeRules", "MoveCounts", "Trial", "deletion_acceptance", "insertion_acceptance"]
+__all__ = [
+    "Exchange",
+    "MoveCounts",
+    "MoveRules",
+    "Species",
+    "Trial",
+    "deletion_acceptance",
+    "insertion_acceptance",
+    "place_at_random",
+    "with_molecule",
+]
 
 Array = NDArray[np.float64]
 _MOST_CANDIDATES = 100  # frames kept for active learning; a hole that is met more often looks the same
@@ -45,21 +55,38 @@ def deletion_acceptance(number: float, loading: int, reduced_energy: float) -> f
 
 
 @dataclass(frozen=True)
-class ExchangeRules:
+class MoveRules:
     """What a trial is judged by.
 
     :param temperature: in K
-    :param fugacity: in Pa
-    :param minimum_distance: in Å; a molecule closer than this to anything is neither inserted nor deleted
+    :param minimum_distance: in Å; a molecule closer than this to anything is neither inserted, deleted nor displaced
     :param hole_bound: in eV; an insertion that gains more is a hole of the model, neither way is gone
-    :param max_loading: largest number of molecules, None for no limit
+    :param max_loading: largest number of molecules of all kinds, None for no limit
     """
 
     temperature: float
-    fugacity: float
     minimum_distance: float
     hole_bound: float
     max_loading: int | None = None
+
+    @property
+    def thermal(self) -> float:
+        """Return kT in eV."""
+        return float(units.kB * self.temperature)
+
+
+@dataclass(frozen=True)
+class Species:
+    """One kind of molecule that is exchanged.
+
+    :param gas: the molecule
+    :param fugacity: in Pa
+    :param reservoir: geometries of inserted molecules
+    """
+
+    gas: Gas
+    fugacity: float
+    reservoir: Reservoir
 
 
 @dataclass
@@ -100,15 +127,14 @@ class Trial:
 
 @dataclass
 class Exchange:
-    """Attempts insertions and deletions, with equal probability.
+    """Attempts insertions and deletions, with equal probability, of a kind of molecule drawn at random.
 
     Both refusals hold in both directions: where an insertion is refused for a short distance or a hole, the deletion of
     that very molecule is refused as well, should dynamics have brought it there. So detailed balance is kept with the
     full Boltzmann distribution, of which those configurations stay a part that only dynamics enters and leaves.
 
-    :param gas: the molecule
+    :param species: kinds of molecules, in the order of the state
     :param potential: energies, the one of the dynamics
-    :param reservoir: geometries of inserted molecules
     :param rules: what a trial is judged by
     :param rng: source of random numbers
     :param insertions: what became of the insertions
@@ -116,18 +142,13 @@ class Exchange:
     :param candidates: configurations in which a hole was met, for active learning
     """
 
-    gas: Gas
+    species: Sequence[Species]
     potential: Potential
-    reservoir: IdealGasReservoir
-    rules: ExchangeRules
+    rules: MoveRules
     rng: np.random.Generator
     insertions: MoveCounts = field(default_factory=MoveCounts)
     deletions: MoveCounts = field(default_factory=MoveCounts)
     candidates: list[Atoms] = field(default_factory=list)
-
-    def loading(self, state: MdState) -> int:
-        """Gas molecules in the cell."""
-        return (len(state) - state.framework_atoms) // len(self.gas)
 
     def attempt(self, state: MdState) -> bool:
         """Attempt one exchange.
@@ -136,81 +157,71 @@ class Exchange:
 
         :return: whether it was accepted
         """
+        kind = int(self.rng.integers(len(self.species)))
         if self.rng.random() < 0.5:
-            return self._attempt_insertion(state)
-        return self._attempt_deletion(state)
+            return self._attempt_insertion(state, kind)
+        return self._attempt_deletion(state, kind)
 
-    def _attempt_insertion(self, state: MdState) -> bool:
+    def _attempt_insertion(self, state: MdState, kind: int) -> bool:
         self.insertions.attempted += 1
-        if self.rules.max_loading is not None and self.loading(state) >= self.rules.max_loading:
+        if self.rules.max_loading is not None and state.loading >= self.rules.max_loading:
             return False
-        molecule = self.reservoir.draw()
-        centre = self.rng.random(3) @ state.cell
-        placed = Molecule(molecule.positions @ random_rotation(self.rng).T + centre, molecule.energy)
-        trial = self.try_insertion(state, placed)
+        trial = self.try_insertion(state, place_at_random(self.species[kind].reservoir, state.cell, self.rng), kind)
         if not self._decide(state, trial, self.insertions):
             return False
-        self._insert(state, trial)
+        self._insert(state, trial, kind)
         return True
 
-    def _attempt_deletion(self, state: MdState) -> bool:
+    def _attempt_deletion(self, state: MdState, kind: int) -> bool:
         self.deletions.attempted += 1
-        loading = self.loading(state)
-        if loading == 0:
+        if state.counts[kind] == 0:
             return False
-        index = int(self.rng.integers(loading))
-        trial = self.try_deletion(state, index)
+        index = int(self.rng.integers(state.counts[kind]))
+        trial = self.try_deletion(state, index, kind)
         if not self._decide(state, trial, self.deletions):
             return False
-        self._delete(state, trial, index)
+        self._delete(state, trial, kind, index)
         return True
 
-    def try_insertion(self, state: MdState, molecule: Molecule) -> Trial:
-        """Judge the insertion of a molecule whose positions are those in the cell."""
-        configuration = Configuration(
-            np.concatenate([state.numbers, self.gas.numbers]),
-            np.concatenate([state.positions, molecule.positions]),
-            state.cell,
-        )
+    def try_insertion(self, state: MdState, molecule: Molecule, kind: int = 0) -> Trial:
+        """Judge the insertion of a molecule whose positions are those in the cell; it goes behind those of its kind."""
+        configuration = with_molecule(state, self.species[kind].gas, molecule.positions, kind)
         if closest_distance(molecule.positions, state.positions, state.cell) < self.rules.minimum_distance:
             return Trial(configuration, 0.0, "overlap")
         evaluation = self.potential.evaluate([configuration], forces=False)[0]
         change = evaluation.interaction_energy - state.energy - molecule.energy
         if not change >= self.rules.hole_bound:
             return Trial(configuration, 0.0, "hole", evaluation, change)
-        acceptance = insertion_acceptance(self._number(state), self.loading(state), change / self._thermal)
+        acceptance = insertion_acceptance(
+            self.ideal_number(state, kind), int(state.counts[kind]), change / self.rules.thermal
+        )
         return Trial(configuration, acceptance, None, evaluation, change)
 
-    def try_deletion(self, state: MdState, index: int) -> Trial:
+    def try_deletion(self, state: MdState, index: int, kind: int = 0) -> Trial:
         """Judge the deletion of one molecule; its atoms are gone before the energy is evaluated.
 
-        :param index: of the molecule, counted from 0 behind the framework
+        :param index: of the molecule among those of its kind
         """
-        atoms = self._atoms_of(state, index)
+        atoms = state.atoms_of(kind, index)
         molecule = state.positions[atoms]
         kept = np.delete(np.arange(len(state)), atoms)
         configuration = Configuration(state.numbers[kept], state.positions[kept], state.cell)
         if closest_distance(molecule, configuration.positions, state.cell) < self.rules.minimum_distance:
             return Trial(configuration, 0.0, "overlap")
-        alone = isolated(self.gas, molecule, self.potential.r_max)
+        alone = isolated(self.species[kind].gas, molecule, self.potential.r_max)
         evaluation, own = self.potential.evaluate([configuration, alone], forces=False)
         gain = state.energy - evaluation.interaction_energy - own.interaction_energy
         if not gain >= self.rules.hole_bound:
             return Trial(configuration, 0.0, "hole", evaluation, gain)
-        acceptance = deletion_acceptance(self._number(state), self.loading(state), -gain / self._thermal)
+        acceptance = deletion_acceptance(
+            self.ideal_number(state, kind), int(state.counts[kind]), -gain / self.rules.thermal
+        )
         return Trial(configuration, acceptance, None, evaluation, gain)
 
-    @property
-    def _thermal(self) -> float:
-        return float(units.kB * self.rules.temperature)
-
-    def _number(self, state: MdState) -> float:
+    def ideal_number(self, state: MdState, kind: int = 0) -> float:
+        """Return β f V, the number of molecules of one kind that an ideal gas would hold in the cell."""
         volume = abs(float(np.linalg.det(state.cell)))
-        return ideal_gas_number(self.rules.fugacity, volume, self.rules.temperature)
-
-    def _atoms_of(self, state: MdState, index: int) -> slice:
-        first = state.framework_atoms + index * len(self.gas)
-        return slice(first, first + len(self.gas))
+        return ideal_gas_number(self.species[kind].fugacity, volume, self.rules.temperature)
 
     def _decide(self, state: MdState, trial: Trial, counts: MoveCounts) -> bool:
         counts.overlap += trial.refusal == "overlap"
@@ -227,41 +238,49 @@ class Exchange:
         if len(self.candidates) >= _MOST_CANDIDATES:
             return
         if counts is self.deletions:
-            self.candidates.append(state.atoms(loading=self.loading(state)))
+            self.candidates.append(state.atoms(loading=state.loading))
             return
         atoms = Atoms(trial.configuration.numbers, trial.configuration.positions, cell=state.cell, pbc=True)
-        atoms.info = {"step": state.step, "framework_atoms": state.framework_atoms, "loading": self.loading(state) + 1}
+        atoms.info = {"step": state.step, "framework_atoms": state.framework_atoms, "loading": state.loading + 1}
         if trial.evaluation is not None:
             atoms.info["energy"] = trial.evaluation.energy
         self.candidates.append(atoms)
 
-    def _insert(self, state: MdState, trial: Trial) -> None:
+    def _insert(self, state: MdState, trial: Trial, kind: int) -> None:
         """Take the molecule in, with momenta drawn at T.
 
         The frame of the resting centre of mass is left (:meth:`_free_momenta`) and entered again with the new atoms,
-        so that the momenta keep their distribution exactly.
+        so that the momenta keep their distribution exactly. A rigid gas has none.
         """
-        incoming = draw_momenta(self.gas.masses, self.rules.temperature, self.rng)
-        momenta = np.concatenate([self._free_momenta(state), incoming])
-        self._take_over(state, trial, np.concatenate([state.masses, self.gas.masses]), momenta)
+        masses = self.species[kind].gas.masses
+        incoming = draw_momenta(masses, self.rules.temperature, self.rng) * state.gas_moves
+        first = state.atoms_of(kind, int(state.counts[kind])).start
+        momenta = np.insert(self._free_momenta(state), first, incoming, axis=0)
+        counts = state.counts + (np.arange(len(state.counts)) == kind)
+        self._take_over(state, trial, counts, np.insert(state.masses, first, masses), momenta)
 
-    def _delete(self, state: MdState, trial: Trial, index: int) -> None:
+    def _delete(self, state: MdState, trial: Trial, kind: int, index: int) -> None:
         """Remove a molecule, and with it its momenta, of which the others know nothing."""
-        gone = np.arange(len(state))[self._atoms_of(state, index)]
+        gone = state.atoms_of(kind, index)
         momenta = np.delete(self._free_momenta(state), gone, axis=0)
-        self._take_over(state, trial, np.delete(state.masses, gone), momenta)
+        counts = state.counts - (np.arange(len(state.counts)) == kind)
+        self._take_over(state, trial, counts, np.delete(state.masses, gone), momenta)
 
     def _free_momenta(self, state: MdState) -> Array:
         """Momenta with a centre-of-mass velocity drawn at T: every atom's then follow Maxwell and Boltzmann."""
-        velocity = self.rng.standard_normal(3) * math.sqrt(self._thermal / state.masses.sum())
+        if not state.is_free:
+            return state.momenta
+        velocity = self.rng.standard_normal(3) * math.sqrt(self.rules.thermal / state.masses.sum())
         return np.asarray(state.momenta + state.masses[:, None] * velocity)
 
-    def _take_over(self, state: MdState, trial: Trial, masses: Array, momenta: Array) -> None:
+    @staticmethod
+    def _take_over(state: MdState, trial: Trial, counts: NDArray[np.int64], masses: Array, momenta: Array) -> None:
         """Change the state; the kinetic energy of the thermostat stays, though its mass follows the atoms."""
         assert trial.evaluation is not None
         before = state.degrees_of_freedom
         state.numbers, state.positions = trial.configuration.numbers, trial.configuration.positions
-        state.masses, state.momenta = masses, remove_drift(momenta, masses)
+        state.masses, state.momenta = masses, remove_drift(momenta, masses) if state.is_free else momenta
+        state.counts = counts
         state.energy, state.atomic_energy = trial.evaluation.interaction_energy, trial.evaluation.atomic_energy
         if before and state.degrees_of_freedom:
             state.thermostat[1, 0] *= math.sqrt(before / state.degrees_of_freedom)
@@ -273,3 +292,17 @@ class Exchange:
     def restore_counts(self, counts: Mapping[str, Mapping[str, Any]]) -> None:
         """Go on counting where :meth:`counts` was."""
         self.insertions, self.deletions = MoveCounts(**counts["insertion"]), MoveCounts(**counts["deletion"])
+
+
+def place_at_random(reservoir: Reservoir, cell: Array, rng: np.random.Generator) -> Molecule:
+    """Draw a molecule of the ideal gas, turned at random, its centre of mass anywhere in the cell."""
+    molecule = reservoir.draw()
+    centre = rng.random(3) @ cell
+    return Molecule(molecule.positions @ random_rotation(rng).T + centre, molecule.energy)
+
+
+def with_molecule(state: MdState, gas: Gas, positions: Array, kind: int) -> Configuration:
+    """Return the configuration with one more molecule, behind those of its kind."""
+    first = state.atoms_of(kind, int(state.counts[kind])).start
+    numbers = np.insert(state.numbers, first, gas.numbers)
+    return Configuration(numbers, np.insert(state.positions, first, positions, axis=0), state.cell)

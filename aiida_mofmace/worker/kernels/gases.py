@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import WorkerError
 
-__all__ = ["Gas"]
+__all__ = ["Gas", "mixture"]
 
 _KEYS = {
     "name",
@@ -116,3 +116,22 @@ class Gas:
         squares = np.einsum("ij,ij->i", self.positions, self.positions)
         tensor = (self.masses * squares).sum() * np.eye(3) - (self.positions.T * self.masses) @ self.positions
         return np.clip(np.linalg.eigvalsh(tensor), 0.0, None)
+
+
+def mixture(description: Mapping[str, Any]) -> list[tuple[Gas, float]]:
+    """Return the kinds of molecules of a gas and their mole fractions in the gas phase.
+
+    :param description: of one kind of molecule (:meth:`Gas.from_dict`), or of a mixture: its name and ``components``, a
+        list of such descriptions, each with its ``mole_fraction``
+    :raises WorkerError: kind bad_input, if fractions are missing, not positive or do not add up to one, or names repeat
+    """
+    if "components" not in description:
+        return [(Gas.from_dict(description), 1.0)]
+    name, parts = description.get("name"), [dict(part) for part in description["components"]]
+    fractions = [float(part.pop("mole_fraction", 0.0)) for part in parts]
+    gases = [Gas.from_dict(part) for part in parts]
+    if not parts or min(fractions) <= 0 or abs(sum(fractions) - 1.0) > 1e-6:
+        raise WorkerError("bad_input", f"mixture {name}: mole fractions must be positive and add up to 1: {fractions}")
+    if len({gas.name for gas in gases}) < len(gases):
+        raise WorkerError("bad_input", f"mixture {name}: two components have the same name")
+    return list(zip(gases, fractions, strict=True))

@@ -1,10 +1,10 @@
-"""The ideal gas of flexible molecules: geometries of isolated molecules at a temperature."""
+"""The ideal gas: geometries and energies of isolated molecules at a temperature, flexible or rigid."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from ase import units
@@ -15,7 +15,7 @@ from .dynamics import draw_momenta
 from .gases import Gas
 from .model import Configuration, Potential
 
-__all__ = ["IdealGasReservoir", "Molecule", "isolated"]
+__all__ = ["IdealGasReservoir", "Molecule", "Reservoir", "RigidReservoir", "isolated"]
 
 Array = NDArray[np.float64]
 _WALKERS = 64
@@ -48,6 +48,51 @@ def isolated(gas: Gas, positions: Array, r_max: float) -> Configuration:
     """
     edge = r_max + 2.0 * float(np.linalg.norm(gas.positions, axis=1).max()) + _MARGIN
     return Configuration(gas.numbers, positions - positions.mean(axis=0) + edge / 2, edge * np.eye(3))
+
+
+class Reservoir(Protocol):
+    """Where inserted molecules come from.
+
+    ``mean_energies`` are mean interaction energies in eV of its molecules, one for each time it has sampled them.
+    """
+
+    mean_energies: list[float]
+
+    def draw(self) -> Molecule:
+        """Return one molecule, not turned: its orientation is that of no other."""
+        ...
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return arrays for a checkpoint."""
+        ...
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take over what :meth:`to_arrays` gave."""
+        ...
+
+
+class RigidReservoir:
+    """Molecules that all have the equilibrium geometry.
+
+    :param gas: the molecule
+    :param potential: the potential of the simulation, in the same precision
+    """
+
+    def __init__(self, gas: Gas, potential: Potential):
+        alone = potential.evaluate([isolated(gas, gas.positions, potential.r_max)], forces=False)[0]
+        self._molecule = Molecule(gas.positions, alone.interaction_energy)
+        self.mean_energies = [alone.interaction_energy]
+
+    def draw(self) -> Molecule:
+        """Return the molecule, not turned."""
+        return self._molecule
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return nothing: it is made anew from gas and potential."""
+        return {}
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Nothing is to be restored."""
 
 
 class IdealGasReservoir:
@@ -129,10 +174,6 @@ class IdealGasReservoir:
         self.mean_energies.append(float(self._energies.mean()))
         return float(accepted.mean())
 
-    def isolated(self) -> Configuration:
-        """Return one molecule in its equilibrium geometry in a box of its own."""
-        return isolated(self.gas, self.gas.positions, self._potential.r_max)
-
     def _evaluate(self, positions: Array) -> tuple[Array, Array]:
         molecules = [isolated(self.gas, each, self._potential.r_max) for each in positions]
         evaluations = self._potential.evaluate(molecules)
@@ -147,19 +188,19 @@ class IdealGasReservoir:
             raise WorkerError("explosion", f"the model does not hold an isolated {name} together at {temperature} K")
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Return arrays for a checkpoint, named ``reservoir_...``."""
+        """Return arrays for a checkpoint, named by what they hold."""
         return {
-            "reservoir_positions": self._positions,
-            "reservoir_energies": self._energies,
-            "reservoir_forces": self._forces,
-            "reservoir_timestep": np.array(self._timestep),
-            "reservoir_next": np.array(self._next),
-            "reservoir_means": np.array(self.mean_energies),
+            "positions": self._positions,
+            "energies": self._energies,
+            "forces": self._forces,
+            "timestep": np.array(self._timestep),
+            "next": np.array(self._next),
+            "means": np.array(self.mean_energies),
         }
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take over what :meth:`to_arrays` gave."""
-        self._positions, self._energies = arrays["reservoir_positions"], arrays["reservoir_energies"]
-        self._forces, self._next = arrays["reservoir_forces"], int(arrays["reservoir_next"])
-        self._timestep = float(arrays["reservoir_timestep"])
-        self.mean_energies = arrays["reservoir_means"].tolist()
+        self._positions, self._energies = arrays["positions"], arrays["energies"]
+        self._forces, self._next = arrays["forces"], int(arrays["next"])
+        self._timestep = float(arrays["timestep"])
+        self.mean_energies = arrays["means"].tolist()

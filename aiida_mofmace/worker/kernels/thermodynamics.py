@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from ase import units
@@ -19,7 +20,7 @@ __all__ = [
     "fugacity_coefficient",
     "heat_of_adsorption",
     "ideal_gas_number",
-    "isosteric_heat",
+    "isosteric_heats",
     "kilojoule_per_mole",
     "mole_per_kilogram",
 ]
@@ -152,37 +153,45 @@ def heat_of_adsorption(
     return value, error
 
 
-def _fluctuation_slope(energies: NDArray[np.float64], loadings: NDArray[np.float64]) -> float:
-    """Covariance of energy and loading over the variance of the loading in eV; NaN for a constant loading."""
-    deviation = loadings - loadings.mean()
-    variance = float(deviation @ deviation)
-    return float(deviation @ (energies - energies.mean())) / variance if variance > 0 else float("nan")
+def _fluctuation_slopes(energies: NDArray[np.float64], loadings: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Covariances of energy and loadings times the inverse covariance of the loadings in eV; None if singular."""
+    deviations = loadings - loadings.mean(axis=0)
+    if np.linalg.matrix_rank(deviations) < loadings.shape[1]:
+        return None
+    return np.asarray(np.linalg.lstsq(deviations, energies - energies.mean(), rcond=None)[0])
 
 
-def isosteric_heat(
+def isosteric_heats(
     energies: NDArray[np.float64],
     loadings: NDArray[np.float64],
     temperature: float,
-    gas_energy: float,
-) -> tuple[float, float] | None:
-    """Isosteric heat from the fluctuations of a grand-canonical run.
+    gas_energies: Sequence[float],
+) -> list[tuple[float, float]] | None:
+    """Isosteric heats of the components of a gas from the fluctuations of a grand-canonical run.
 
-    q = kT + ⟨u_gas⟩ - [⟨U N⟩ - ⟨U⟩⟨N⟩] / [⟨N²⟩ - ⟨N⟩²] (Nicholson and Parsonage 1982), positive for binding. U is the
-    potential energy of the cell; ⟨u_gas⟩ takes the molecules' own energy out of it. The error is a jackknife over
-    blocks of at least one statistical inefficiency of the loading.
+    q_i = kT + ⟨u_i⟩ - Σ_j cov(U, N_j) [cov(N, N)⁻¹]_ji, positive for binding (Karavias and Myers, Langmuir 7, 3118
+    (1991); for one component Nicholson and Parsonage 1982). U is the potential energy of the cell; ⟨u_i⟩ takes the
+    molecules' own energy out of it. The errors are a jackknife over blocks of at least one statistical inefficiency of
+    the loading.
 
     :param energies: potential energies in eV, equilibrated, shape (n,)
-    :param loadings: molecules in the cell at the same times, shape (n,)
+    :param loadings: molecules of each kind in the cell at the same times, shape (n, kinds)
     :param temperature: in K
-    :param gas_energy: mean potential energy of one isolated molecule at this temperature in eV, same reference as U
-    :return: q and its standard error in eV; None if the loading fluctuates too little for an estimate
+    :param gas_energies: mean potential energy of one isolated molecule of each kind at this temperature in eV, same
+        reference as U
+    :return: q and its standard error in eV for each kind; None if a loading fluctuates too little for an estimate
     """
     energies, loadings = np.asarray(energies, dtype=np.float64), np.asarray(loadings, dtype=np.float64)
-    n_blocks = min(_MOST_BLOCKS, int(len(loadings) / statistical_inefficiency(loadings))) if len(loadings) else 0
+    longest = max((statistical_inefficiency(series) for series in loadings.T), default=1.0)
+    n_blocks = min(_MOST_BLOCKS, int(len(loadings) / longest)) if len(loadings) else 0
     if n_blocks < _FEWEST_BLOCKS:
         return None
-    value = units.kB * temperature + gas_energy - _fluctuation_slope(energies, loadings)
     block = np.arange(len(loadings)) * n_blocks // len(loadings)
-    slopes = np.array([_fluctuation_slope(energies[block != i], loadings[block != i]) for i in range(n_blocks)])
-    error = float(np.sqrt((n_blocks - 1) * np.var(slopes)))
-    return (value, error) if np.isfinite(value) and np.isfinite(error) else None
+    whole = _fluctuation_slopes(energies, loadings)
+    parts = [_fluctuation_slopes(energies[block != i], loadings[block != i]) for i in range(n_blocks)]
+    known = [part for part in parts if part is not None]
+    if whole is None or len(known) < n_blocks:
+        return None
+    errors = np.sqrt((n_blocks - 1) * np.var(known, axis=0))
+    values = units.kB * temperature + np.asarray(gas_energies) - whole
+    return list(zip(values.tolist(), errors.tolist(), strict=True))

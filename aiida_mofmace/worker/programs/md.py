@@ -14,19 +14,13 @@ from ase.optimize import FIRE
 
 from ..errors import WorkerError
 from ..kernels.checkpoint import load_checkpoint, restore_generator, save_checkpoint
-from ..kernels.dynamics import (
-    MdState,
-    MomentumResampling,
-    NoseHooverChain,
-    Thermostat,
-    initial_state,
-    velocity_verlet_step,
-)
+from ..kernels.dynamics import MdState, Thermostat, initial_state, velocity_verlet_step
 from ..kernels.frames import Frames
 from ..kernels.gases import Gas
 from ..kernels.loading import place_molecules
 from ..kernels.model import MaceEvaluator, Potential
 from ..kernels.statistics import estimate_mean
+from ..kernels.thermostats import MomentumResampling, NoseHooverChain
 from ..stopping import StopRequest
 from .simulation import (
     Clock,

@@ -2,244 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import Atoms, units
 
 from ..errors import WorkerError
-from ..kernels.checkpoint import load_checkpoint, restore_generator, save_checkpoint
-from ..kernels.dynamics import MdState, NoseHooverChain, initial_state, velocity_verlet_step
-from ..kernels.exchange import Exchange, ExchangeRules
-from ..kernels.frames import Frames
-from ..kernels.gases import Gas
-from ..kernels.ideal_gas import IdealGasReservoir
-from ..kernels.loading import place_molecules
-from ..kernels.model import Potential
+from ..kernels.model import Configuration
 from ..kernels.statistics import estimate_mean
-from ..kernels.thermodynamics import chemical_potential, ideal_gas_number, isosteric_heat
+from ..kernels.thermodynamics import chemical_potential, isosteric_heats
 from ..stopping import StopRequest
-from .simulation import (
-    Clock,
-    Guard,
-    SimulationParameters,
-    TimeSeries,
-    describe_explosion,
-    open_model,
-    read_structure,
-)
+from .hybrid import HybridSimulation, MdGcmcParameters
+from .simulation import describe_explosion, open_model, read_structure
 
-__all__ = ["HybridSimulation", "MdGcmcParameters", "run"]
+__all__ = ["run", "summarise"]
 
-_CHECKPOINT = Path("checkpoint.npz")
-_CANDIDATES = Path("candidates.npz")
-_AVERAGES = (
-    "mean_loading",
-    "loading_error",
-    "statistical_inefficiency",
-    "equilibration_index",
-    "effective_samples",
-    "mean_temperature",
-    "isosteric_heat",
-    "isosteric_heat_error",
-)
+_AVERAGES = ("mean_loading", "loading_error", "statistical_inefficiency", "equilibration_index", "effective_samples")
 
 
-@dataclass(frozen=True, kw_only=True)
-class MdGcmcParameters(SimulationParameters):
-    """Parameters of a run; those of any dynamics in :class:`SimulationParameters`.
+def summarise(simulation: HybridSimulation) -> dict[str, Any]:
+    """Return averages over the equilibrated part of the whole run, earlier parts included.
 
-    :param pressure: in Pa
-    :param fugacity: in Pa; None for an ideal gas, where it is the pressure
-    :param gas: description of the molecule
-    :param md_steps_per_attempt: steps of dynamics between the attempts
-    :param attempts_per_block: insertions and deletions attempted after them
-    :param model_hole_bound: energy of insertion in eV below which the model is not believed
-    :param initial_loading: molecules in the pores at the start
-    :param max_loading: largest loading, None for no limit
-    :param explosion_distance: distance in Å between any two atoms below which the run has exploded
+    The isosteric heat and the ideal gas of a single gas stand at the top, those of a mixture with its components.
     """
-
-    pressure: float
-    gas: Mapping[str, Any]
-    md_steps_per_attempt: int
-    attempts_per_block: int
-    model_hole_bound: float
-    explosion_distance: float
-    fugacity: float | None = None
-    initial_loading: int = 0
-    max_loading: int | None = None
-
-    def check(self) -> None:
-        """Refuse values that no simulation can have.
-
-        :raises WorkerError: kind bad_input
-        """
-        super().check()
-        self.require_positive("pressure", "md_steps_per_attempt", "attempts_per_block")
-        if self.fugacity is not None:
-            self.require_positive("fugacity")
-        if self.initial_loading < 0 or (self.max_loading is not None and self.max_loading < self.initial_loading):
-            raise WorkerError("bad_input", "initial_loading must lie between 0 and max_loading")
-
-    @property
-    def rules(self) -> ExchangeRules:
-        """What an exchange is judged by."""
-        fugacity = self.pressure if self.fugacity is None else self.fugacity
-        return ExchangeRules(self.temperature, fugacity, self.minimum_distance, self.model_hole_bound, self.max_loading)
+    counts = simulation.counts()
+    results: dict[str, Any] = {"acceptance": counts, "model_holes": sum(c["holes"] for c in counts.values())}
+    components = _components(simulation)
+    only = components[simulation.gases[0].name] if len(components) == 1 else {}
+    heat = {name: only.get(name) for name in ("isosteric_heat", "isosteric_heat_error", "ideal_gas")}
+    results |= heat | {"components": components}
+    if len(simulation.series) == 0:
+        return results | dict.fromkeys(_AVERAGES) | {"mean_temperature": None, "too_short": True}
+    arrays = simulation.series.arrays()
+    kept = slice(estimate_mean(arrays["loading"]).equilibration_index, None)
+    return results | _loading(arrays["loading"]) | {"mean_temperature": float(arrays["temperature"][kept].mean())}
 
 
-class HybridSimulation:
-    """One run: state, exchange, random numbers and record. Needs no file but its checkpoint.
+def _loading(series: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, Any]:
+    loading = estimate_mean(series)
+    averages = (
+        loading.mean,
+        loading.error,
+        loading.statistical_inefficiency,
+        loading.equilibration_index,
+        loading.effective_samples,
+    )
+    return dict(zip(_AVERAGES, averages, strict=True)) | {"too_short": loading.too_short}
 
-    :param parameters: of the run
-    :param potential: energies and forces
-    :param framework: the empty framework; not needed when a checkpoint is given
-    :param seed: of all random numbers; not needed when a checkpoint is given
-    :param checkpoint: file to go on from, or None
-    """
 
-    def __init__(
-        self,
-        parameters: MdGcmcParameters,
-        potential: Potential,
-        framework: Atoms | None,
-        seed: int = 0,
-        checkpoint: Path | None = None,
-    ):
-        p = self.parameters = parameters
-        self.potential = potential
-        self.gas = Gas.from_dict(p.gas)
-        self.thermostat = NoseHooverChain(p.temperature, p.thermostat_time_fs * units.fs)
-        self.series = TimeSeries("step", "loading", "potential_energy", "temperature")
-        self.images: list[Atoms] = []
-        if checkpoint is not None:
-            self._restore(checkpoint)
-        elif framework is not None:
-            self._start(framework, seed)
-        else:
-            raise ValueError("a framework or a checkpoint is needed")
+def _components(simulation: HybridSimulation) -> dict[str, dict[str, Any]]:
+    """Fugacity, ideal gas, loading and isosteric heat of each kind of molecule, by its name."""
+    ideal = [_ideal_gas(simulation, kind) for kind in range(len(simulation.gases))]
+    components = {
+        each.gas.name: {"fugacity": each.fugacity, "ideal_gas": gas, "isosteric_heat": None}
+        for each, gas in zip(simulation.species, ideal, strict=True)
+    }
+    if len(simulation.series) == 0:
+        return components
+    arrays = simulation.series.arrays()
+    several = len(simulation.gases) > 1
+    loadings = [arrays[f"loading_{gas.name}" if several else "loading"] for gas in simulation.gases]
+    kept = slice(estimate_mean(arrays["loading"]).equilibration_index, None)
+    heats = isosteric_heats(
+        arrays["potential_energy"][kept],
+        np.stack(loadings, axis=1)[kept],
+        simulation.parameters.temperature,
+        [gas["energy"] for gas in ideal],
+    )
+    for index, gas in enumerate(simulation.gases):
+        value, error = (None, None) if heats is None else heats[index]
+        components[gas.name] |= _loading(loadings[index])
+        components[gas.name] |= {"isosteric_heat": value, "isosteric_heat_error": error}
+    return components
 
-    def _start(self, framework: Atoms, seed: int) -> None:
-        p, self.rng = self.parameters, np.random.default_rng(seed)
-        self._make_exchange(equilibrate=True)
-        atoms = place_molecules(framework, self.gas, p.initial_loading, p.minimum_distance, self.rng)
-        self.state = initial_state(atoms, self.potential, p.temperature, self.rng, len(framework))
 
-    def _restore(self, path: Path) -> None:
-        arrays, values = load_checkpoint(path)
-        if values.get("program") != "md_gcmc":
-            raise WorkerError("bad_input", f"{path.name} is a checkpoint of another program")
-        self.rng = restore_generator(values["rng"])
-        self._make_exchange(equilibrate=False)
-        self.exchange.reservoir.restore(arrays)
-        self.exchange.restore_counts(values["counts"])
-        self.series.restore(arrays, "series_")
-        self.state = MdState.from_arrays(arrays)
-
-    def _make_exchange(self, equilibrate: bool) -> None:
-        p = self.parameters
-        reservoir = IdealGasReservoir(
-            self.gas, self.potential, p.temperature, p.timestep_fs * units.fs, self.rng, equilibrate=equilibrate
-        )
-        self.exchange = Exchange(self.gas, self.potential, reservoir, p.rules, self.rng)
-
-    @property
-    def loading(self) -> int:
-        """Gas molecules in the cell."""
-        return self.exchange.loading(self.state)
-
-    def advance(self, stop: StopRequest) -> tuple[dict[str, Any] | None, bool, float]:
-        """Go on to the last step.
-
-        :return: what exploded or None; whether a stop was asked for; steps per second
-        """
-        p, state = self.parameters, self.state
-        guard = Guard(p.temperature, p.max_temperature_factor, p.explosion_distance)
-        clock = Clock(p.checkpoint_seconds, state.step)
-        explosion, stopped = None, False
-        while state.step < p.steps and not stopped:
-            velocity_verlet_step(state, self.potential, self.thermostat, p.timestep_fs * units.fs)
-            is_recorded = state.step % p.stride == 0
-            explosion = guard.check(state, thorough=is_recorded)
-            if explosion is not None:
-                break
-            if is_recorded:
-                self.images.append(state.atoms(loading=self.loading, group=p.group))
-            if state.step % p.md_steps_per_attempt == 0:
-                self._exchange()
-            stopped = stop.reason() is not None and state.step < p.steps
-            if not stopped and clock.is_due():
-                self.save()
-        return explosion, stopped, clock.steps_per_second(state.step)
-
-    def _exchange(self) -> None:
-        """Attempt exchanges, then record the block; forces are evaluated once, however many were accepted."""
-        state = self.state
-        temperature = state.temperature
-        accepted = [self.exchange.attempt(state) for _ in range(self.parameters.attempts_per_block)]
-        if any(accepted):
-            state.update(self.potential)
-        energy = state.energy + state.atomic_energy
-        self.series.append(step=state.step, loading=self.loading, potential_energy=energy, temperature=temperature)
-
-    def save(self, with_state: bool = True) -> None:
-        """Write frames, time series and candidates, then the checkpoint that follows them."""
-        Frames.from_atoms(self.images).save("frames.npz")
-        np.savez(Path("timeseries.npz"), allow_pickle=False, **self.series.arrays())
-        if self.exchange.candidates:
-            candidates = Frames.from_atoms(self.exchange.candidates)
-            candidates.groups = [f"{self.parameters.group}_hole"] * len(candidates)
-            candidates.save(_CANDIDATES)
-        if with_state:
-            arrays = self.state.to_arrays() | self.exchange.reservoir.to_arrays() | self.series.arrays("series_")
-            values = {"rng": self.rng.bit_generator.state, "counts": self.exchange.counts(), "program": "md_gcmc"}
-            save_checkpoint(_CHECKPOINT, arrays, values)
-
-    def results(self) -> dict[str, Any]:
-        """Averages over the equilibrated part of the whole run, earlier parts included."""
-        counts = self.exchange.counts()
-        ideal = self._ideal_gas()
-        averages = {
-            "acceptance": counts,
-            "model_holes": counts["insertion"]["holes"] + counts["deletion"]["holes"],
-            "ideal_gas": ideal,
-        }
-        if len(self.series) == 0:
-            return averages | dict.fromkeys(_AVERAGES) | {"too_short": True}
-        arrays = self.series.arrays()
-        loading = estimate_mean(arrays["loading"])
-        kept = slice(loading.equilibration_index, None)
-        heat = isosteric_heat(
-            arrays["potential_energy"][kept], arrays["loading"][kept], self.parameters.temperature, ideal["energy"]
-        )
-        return averages | {
-            "mean_loading": loading.mean,
-            "loading_error": loading.error,
-            "statistical_inefficiency": loading.statistical_inefficiency,
-            "equilibration_index": loading.equilibration_index,
-            "effective_samples": loading.effective_samples,
-            "too_short": loading.too_short,
-            "mean_temperature": float(arrays["temperature"][kept].mean()),
-            "isosteric_heat": None if heat is None else heat[0],
-            "isosteric_heat_error": None if heat is None else heat[1],
-        }
-
-    def _ideal_gas(self) -> dict[str, Any]:
-        """Describe the gas without the framework: β f V, μ and the mean total energy of a molecule."""
-        rules, reservoir = self.parameters.rules, self.exchange.reservoir
-        energy = estimate_mean(np.array(reservoir.mean_energies), detect_equilibration=False)
-        volume = abs(float(np.linalg.det(self.state.cell)))
-        atomic = self.potential.evaluate([reservoir.isolated()], forces=False)[0].atomic_energy
-        return {
-            "number": ideal_gas_number(rules.fugacity, volume, rules.temperature),
-            "chemical_potential": chemical_potential(rules.temperature, rules.fugacity, self.gas.mass),
-            "energy": energy.mean + atomic,
-            "energy_error": energy.error,
-        }
+def _ideal_gas(simulation: HybridSimulation, kind: int) -> dict[str, Any]:
+    """Describe one kind of molecule without the framework: β f V, μ and the mean total energy of a molecule."""
+    species, temperature = simulation.species[kind], simulation.parameters.temperature
+    energy = estimate_mean(np.array(species.reservoir.mean_energies), detect_equilibration=False)
+    alone = Configuration(species.gas.numbers, species.gas.positions, simulation.state.cell)
+    atomic = simulation.potential.evaluate([alone], forces=False)[0].atomic_energy
+    return {
+        "number": simulation.exchange.ideal_number(simulation.state, kind),
+        "chemical_potential": chemical_potential(temperature, species.fugacity, species.gas.mass),
+        "energy": energy.mean + atomic,
+        "energy_error": energy.error,
+    }
 
 
 def run(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
@@ -250,7 +98,8 @@ def run(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
     parameters = MdGcmcParameters.from_dict(inputs["parameters"])
     files = inputs["files"]
     potential = open_model(inputs, parameters.head)
-    potential.require_elements(Gas.from_dict(parameters.gas).numbers)
+    for gas in parameters.gases:
+        potential.require_elements(gas.numbers)
     checkpoint = Path(files["checkpoint"]) if files.get("checkpoint") else None
     framework = None
     if checkpoint is None:
@@ -262,7 +111,7 @@ def run(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
         kind = "nan" if explosion["reason"] == "not_finite" else "explosion"
         raise WorkerError(kind, describe_explosion(explosion))
     simulation.save(with_state=explosion is None)
-    results = simulation.results() | {
+    results = summarise(simulation) | {
         "n_frames": len(simulation.images),
         "steps_done": simulation.state.step,
         "steps_total": parameters.steps,

@@ -61,7 +61,7 @@ class SimulationParameters:
 
         :raises WorkerError: kind bad_input, if one is missing or impossible
         """
-        required = {each.name for each in fields(cls) if each.default is MISSING}
+        required = {each.name for each in fields(cls) if each.default is MISSING and each.default_factory is MISSING}
         missing = sorted(required - set(parameters))
         if missing:
             raise WorkerError("bad_input", f"parameters are missing: {', '.join(missing)}")

@@ -1,0 +1,288 @@
+"""One simulation of hybrid molecular dynamics and grand-canonical Monte Carlo: state, moves, random numbers, record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms, units
+
+from ..errors import WorkerError
+from ..kernels.checkpoint import load_checkpoint, restore_generator, save_checkpoint
+from ..kernels.displacement import DISPLACEMENTS, Displacement
+from ..kernels.dynamics import MdState, Thermostat, initial_state, velocity_verlet_step
+from ..kernels.exchange import Exchange, MoveCounts, MoveRules, Species
+from ..kernels.frames import Frames
+from ..kernels.gases import Gas, mixture
+from ..kernels.ideal_gas import IdealGasReservoir, Reservoir, RigidReservoir
+from ..kernels.loading import place_molecules
+from ..kernels.model import Potential
+from ..kernels.thermostats import Langevin, NoseHooverChain
+from ..stopping import StopRequest
+from .simulation import Clock, Guard, SimulationParameters, TimeSeries
+
+__all__ = ["HybridSimulation", "MdGcmcParameters"]
+
+_CHECKPOINT = Path("checkpoint.npz")
+_CANDIDATES = Path("candidates.npz")
+_THERMOSTATS = ("nose_hoover", "langevin")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MdGcmcParameters(SimulationParameters):
+    """Parameters of a run; those of any dynamics in :class:`SimulationParameters`.
+
+    :param pressure: in Pa, of the whole gas
+    :param gas: description of the molecule, or of a mixture (:func:`mixture`)
+    :param md_steps_per_attempt: steps of dynamics between the blocks of attempts
+    :param attempts_per_block: Monte Carlo moves attempted after them
+    :param model_hole_bound: energy of insertion in eV below which the model is not believed
+    :param explosion_distance: distance in Å between any two atoms below which the run has exploded
+    :param fugacity: in Pa; of a mixture by name of the component; None for an ideal gas
+    :param initial_loading: molecules in the pores at the start; of a mixture by name, or of its first component
+    :param max_loading: largest loading, None for no limit
+    :param moves: relative frequency of exchange, translation, rotation and reinsertion; those left out do not happen
+    :param translation_step: largest displacement of a translation in Å along each axis
+    :param rotation_step: largest angle of a rotation in degrees
+    :param framework_flexible: False holds the framework's atoms where they are
+    :param gas_flexible: False keeps the molecules rigid; they then move by Monte Carlo alone
+    :param thermostat: nose_hoover or langevin
+    """
+
+    pressure: float
+    gas: Mapping[str, Any]
+    md_steps_per_attempt: int
+    attempts_per_block: int
+    model_hole_bound: float
+    explosion_distance: float
+    fugacity: float | Mapping[str, float] | None = None
+    initial_loading: int | Mapping[str, int] = 0
+    max_loading: int | None = None
+    moves: Mapping[str, float] = field(default_factory=lambda: {"exchange": 1.0})
+    translation_step: float = 0.0
+    rotation_step: float = 0.0
+    framework_flexible: bool = True
+    gas_flexible: bool = True
+    thermostat: str = "nose_hoover"
+
+    def check(self) -> None:
+        """Refuse values that no simulation can have.
+
+        :raises WorkerError: kind bad_input
+        """
+        super().check()
+        self.require_positive("pressure", "md_steps_per_attempt", "attempts_per_block")
+        if min(self.fugacities) <= 0:
+            raise WorkerError("bad_input", f"fugacities must be positive, got {self.fugacity}")
+        most = self.max_loading
+        if min(self.initial_loadings) < 0 or (most is not None and most < sum(self.initial_loadings)):
+            raise WorkerError("bad_input", "initial_loading must lie between 0 and max_loading")
+        if self.thermostat not in _THERMOSTATS:
+            raise WorkerError("bad_input", f"thermostat must be one of {', '.join(_THERMOSTATS)}")
+        self._check_moves()
+
+    def _check_moves(self) -> None:
+        unknown = sorted(set(self.moves) - {"exchange", *DISPLACEMENTS})
+        if unknown or min(self.moves.values(), default=0.0) < 0 or not sum(self.moves.values()) > 0:
+            raise WorkerError("bad_input", f"moves must be frequencies of exchange and {', '.join(DISPLACEMENTS)}")
+        for move, step in (("translation", "translation_step"), ("rotation", "rotation_step")):
+            if self.moves.get(move, 0.0) > 0:
+                self.require_positive(step)
+        if self.gas_flexible:
+            return
+        needed = ["translation", *(["rotation"] if any(len(gas) > 1 for gas in self.gases) else [])]
+        if not all(self.moves.get(move, 0.0) > 0 for move in needed):
+            raise WorkerError("bad_input", f"rigid molecules move by Monte Carlo alone: give moves {needed}")
+
+    @property
+    def gases(self) -> list[Gas]:
+        """The kinds of molecules."""
+        return [gas for gas, _ in mixture(self.gas)]
+
+    @property
+    def fugacities(self) -> list[float]:
+        """In Pa, of each kind of molecule; those of an ideal gas if none are given."""
+        if self.fugacity is None:
+            return [self.pressure * fraction for _, fraction in mixture(self.gas)]
+        return [float(value) for value in self._by_kind(self.fugacity, "fugacity")]
+
+    @property
+    def initial_loadings(self) -> list[int]:
+        """Molecules of each kind at the start."""
+        given = self.initial_loading
+        if isinstance(given, Mapping):
+            return [int(value) for value in self._by_kind(given, "initial_loading")]
+        return [int(given), *[0] * (len(self.gases) - 1)]
+
+    def _by_kind(self, given: float | Mapping[str, Any], what: str) -> list[Any]:
+        names = [gas.name for gas in self.gases]
+        values = given if isinstance(given, Mapping) else {names[0]: given}
+        if set(values) != set(names):
+            raise WorkerError("bad_input", f"{what} must be given for {', '.join(names)}, got {given}")
+        return [values[name] for name in names]
+
+    @property
+    def rules(self) -> MoveRules:
+        """What a move is judged by."""
+        return MoveRules(self.temperature, self.minimum_distance, self.model_hole_bound, self.max_loading)
+
+
+class HybridSimulation:
+    """One run. Needs no file but its checkpoint.
+
+    :param parameters: of the run
+    :param potential: energies and forces
+    :param framework: the empty framework; not needed when a checkpoint is given
+    :param seed: of all random numbers; not needed when a checkpoint is given
+    :param checkpoint: file to go on from, or None
+    """
+
+    def __init__(
+        self,
+        parameters: MdGcmcParameters,
+        potential: Potential,
+        framework: Atoms | None,
+        seed: int = 0,
+        checkpoint: Path | None = None,
+    ):
+        p = self.parameters = parameters
+        self.potential, self.gases = potential, parameters.gases
+        loadings = [f"loading_{gas.name}" for gas in self.gases] if len(self.gases) > 1 else []
+        self.series = TimeSeries("step", "loading", *loadings, "potential_energy", "temperature")
+        self.images: list[Atoms] = []
+        if checkpoint is not None:
+            self._restore(checkpoint)
+        elif framework is not None:
+            self._start(framework, seed)
+        else:
+            raise ValueError("a framework or a checkpoint is needed")
+        period = p.thermostat_time_fs * units.fs
+        self.thermostat: Thermostat = NoseHooverChain(p.temperature, period)
+        if p.thermostat == "langevin":
+            self.thermostat = Langevin(p.temperature, period, self.rng)
+        frequencies = np.array([p.moves.get(move, 0.0) for move in ("exchange", *DISPLACEMENTS)])
+        self._chances = np.cumsum(frequencies / frequencies.sum())
+
+    def _start(self, framework: Atoms, seed: int) -> None:
+        p, self.rng = self.parameters, np.random.default_rng(seed)
+        self._make_moves(equilibrate=True)
+        atoms = framework
+        for gas, loading in zip(self.gases, p.initial_loadings, strict=True):
+            atoms = place_molecules(atoms, gas, loading, p.minimum_distance, self.rng)
+        self.state = initial_state(
+            atoms,
+            self.potential,
+            p.temperature,
+            self.rng,
+            len(framework),
+            counts=np.array(p.initial_loadings),
+            sizes=np.array([len(gas) for gas in self.gases]),
+            framework_moves=p.framework_flexible,
+            gas_moves=p.gas_flexible,
+        )
+
+    def _restore(self, path: Path) -> None:
+        arrays, values = load_checkpoint(path)
+        if values.get("program") != "md_gcmc":
+            raise WorkerError("bad_input", f"{path.name} is a checkpoint of another program")
+        self.rng = restore_generator(values["rng"])
+        self._make_moves(equilibrate=False)
+        for index, each in enumerate(self.species):
+            prefix = f"reservoir_{index}_"
+            each.reservoir.restore({k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)})
+        counts = {move: MoveCounts(**trials) for move, trials in values["counts"].items()}
+        self.exchange.insertions, self.exchange.deletions = counts.pop("insertion"), counts.pop("deletion")
+        self.displacement.counts |= counts
+        self.series.restore(arrays, "series_")
+        self.state = MdState.from_arrays(arrays)
+
+    def _make_moves(self, equilibrate: bool) -> None:
+        p = self.parameters
+        self.species = [
+            Species(gas, fugacity, self._reservoir(gas, equilibrate))
+            for gas, fugacity in zip(self.gases, p.fugacities, strict=True)
+        ]
+        self.exchange = Exchange(self.species, self.potential, p.rules, self.rng)
+        self.displacement = Displacement(
+            self.species, self.potential, p.rules, self.rng, p.translation_step, p.rotation_step
+        )
+
+    def _reservoir(self, gas: Gas, equilibrate: bool) -> Reservoir:
+        p = self.parameters
+        if not p.gas_flexible:
+            return RigidReservoir(gas, self.potential)
+        return IdealGasReservoir(
+            gas, self.potential, p.temperature, p.timestep_fs * units.fs, self.rng, equilibrate=equilibrate
+        )
+
+    def advance(self, stop: StopRequest) -> tuple[dict[str, Any] | None, bool, float]:
+        """Go on to the last step.
+
+        :return: what exploded or None; whether a stop was asked for; steps per second
+        """
+        p, state = self.parameters, self.state
+        guard = Guard(p.temperature, p.max_temperature_factor, p.explosion_distance)
+        clock = Clock(p.checkpoint_seconds, state.step)
+        explosion, stopped = None, False
+        while state.step < p.steps and not stopped:
+            velocity_verlet_step(state, self.potential, self.thermostat, p.timestep_fs * units.fs)
+            is_recorded = state.step % p.stride == 0
+            explosion = guard.check(state, thorough=is_recorded)
+            if explosion is not None:
+                break
+            if is_recorded:
+                self.images.append(state.atoms(loading=state.loading, group=p.group))
+            if state.step % p.md_steps_per_attempt == 0:
+                self._attempt_moves()
+            stopped = stop.reason() is not None and state.step < p.steps
+            if not stopped and clock.is_due():
+                self.save()
+        return explosion, stopped, clock.steps_per_second(state.step)
+
+    def _attempt_moves(self) -> None:
+        """Attempt moves, then record the block; forces are evaluated once, however many were accepted."""
+        state = self.state
+        temperature = state.temperature
+        accepted = [self._attempt_move() for _ in range(self.parameters.attempts_per_block)]
+        if any(accepted) and state.mobile.start < state.mobile.stop:
+            state.update(self.potential)
+        by_kind = zip(self.gases, state.counts.tolist(), strict=True) if len(self.gases) > 1 else ()
+        self.series.append(
+            step=state.step,
+            loading=state.loading,
+            potential_energy=state.energy + state.atomic_energy,
+            temperature=temperature,
+            **{f"loading_{gas.name}": count for gas, count in by_kind},
+        )
+
+    def _attempt_move(self) -> bool:
+        if self._chances[0] == 1.0:
+            return self.exchange.attempt(self.state)
+        index = int(np.searchsorted(self._chances, self.rng.random(), side="right"))
+        if index == 0:
+            return self.exchange.attempt(self.state)
+        return self.displacement.attempt(self.state, DISPLACEMENTS[index - 1])
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return what became of all trials by kind of move; displacements only where they are attempted."""
+        displacements = {move: counts for move, counts in self.displacement.counts.items() if counts.attempted}
+        trials = {"insertion": self.exchange.insertions, "deletion": self.exchange.deletions} | displacements
+        return {move: vars(counts).copy() for move, counts in trials.items()}
+
+    def save(self, with_state: bool = True) -> None:
+        """Write frames, time series and candidates, then the checkpoint that follows them."""
+        Frames.from_atoms(self.images).save("frames.npz")
+        np.savez(Path("timeseries.npz"), allow_pickle=False, **self.series.arrays())
+        if self.exchange.candidates:
+            candidates = Frames.from_atoms(self.exchange.candidates)
+            candidates.groups = [f"{self.parameters.group}_hole"] * len(candidates)
+            candidates.save(_CANDIDATES)
+        if with_state:
+            arrays = self.state.to_arrays() | self.series.arrays("series_")
+            for index, each in enumerate(self.species):
+                arrays |= {f"reservoir_{index}_{k}": v for k, v in each.reservoir.to_arrays().items()}
+            values = {"rng": self.rng.bit_generator.state, "counts": self.counts(), "program": "md_gcmc"}
+            save_checkpoint(_CHECKPOINT, arrays, values)
