@@ -173,7 +173,7 @@ class WorkerCalculation(CalcJob):
         files.write("input.json", json.dumps(content, indent=1, sort_keys=True, allow_nan=False))
         codeinfo = CodeInfo()
         codeinfo.code_uuid = self.inputs.code.uuid
-        codeinfo.cmdline_params = ["-m", WORKER_FOLDER, self.PROGRAM, "input.json"]
+        codeinfo.cmdline_params = [*self.launcher(parameters), "-m", WORKER_FOLDER, self.PROGRAM, "input.json"]
         codeinfo.stdout_name = "worker.out"
         codeinfo.stderr_name = "worker.err"
         calcinfo = CalcInfo()
@@ -182,6 +182,10 @@ class WorkerCalculation(CalcJob):
         calcinfo.retrieve_list = ["output.json", "worker.out", "worker.err", *self.RETRIEVED]
         calcinfo.prepend_text = self._environment(options.resources.get("num_cores_per_mpiproc") or 1)
         return calcinfo
+
+    def launcher(self, parameters: Mapping[str, Any]) -> list[str]:
+        """Return the arguments of the interpreter that start the worker, none for a single process."""
+        return []
 
     @staticmethod
     def _environment(cores: int) -> str:

@@ -97,11 +97,18 @@ class FineTuneCalculation(WorkerCalculation):
                 return f"{key} is {fraction!r}; give a fraction from 0 to below 1"
         return first_message(
             [
-                check_integer(parameters, {"batch_size": 1, "max_epochs": 1}),
+                check_integer({"processes": 1, **parameters}, {"batch_size": 1, "max_epochs": 1, "processes": 1}),
                 check_positive(parameters, {"learning_rate": ""}),
                 *(option_fault(str(name)) for name in parameters.get("options") or {}),
             ]
         )
+
+    def launcher(self, parameters: Mapping[str, Any]) -> list[str]:
+        """Start as many processes as share the training."""
+        processes = parameters.get("processes", 1)
+        if processes == 1:
+            return []
+        return ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
 
     def write_inputs(self, files: JobFiles, parameters: dict[str, Any]) -> dict[str, Any]:
         """Put model and datasets into files."""

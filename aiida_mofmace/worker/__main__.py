@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import os
 import platform
 import sys
 import time
@@ -63,6 +64,23 @@ def run_program(program: str, inputs: dict[str, Any], stop: StopRequest) -> dict
     return output
 
 
+def enter_own_folder(files: dict[str, Any], rank: int) -> None:
+    """Let every process but the first work in a folder of its own, so that no two write the same file.
+
+    :param files: names of the input files by purpose, single or in lists; they are linked
+    :param rank: number of this process
+    """
+    if rank == 0:
+        return
+    folder = Path(f"rank_{rank}")
+    folder.mkdir(exist_ok=True)
+    for entry in files.values():
+        for name in entry if isinstance(entry, list) else [entry]:
+            if name is not None and not (folder / name).exists():
+                (folder / name).symlink_to(Path(name).resolve())
+    os.chdir(folder)
+
+
 def main(arguments: list[str]) -> int:
     """Entry point; returns the exit code of the process: 0 finished or stopped gracefully, 1 failed, 2 misuse."""
     if len(arguments) != 2 or arguments[0] not in PROGRAMS:
@@ -71,6 +89,8 @@ def main(arguments: list[str]) -> int:
     started = time.monotonic()
     program, path = arguments
     inputs = json.loads(Path(path).read_text(encoding="utf-8"))
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # set by torchrun alone; schedulers have ranks of their own
+        enter_own_folder(inputs.get("files") or {}, int(os.environ["RANK"]))
     stop = StopRequest(inputs.get("max_wall_seconds"))
     stop.listen()
     output = run_program(program, inputs, stop)

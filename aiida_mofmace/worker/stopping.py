@@ -17,7 +17,7 @@ class StopRequest:
 
     def __init__(self, max_wall_seconds: float | None = None):
         self._end = None if max_wall_seconds is None else time.monotonic() + max_wall_seconds
-        self._signalled = False
+        self._reason: str | None = None
 
     def listen(self) -> None:
         """Turn SIGTERM and SIGUSR1 (what schedulers send ahead of a kill) into a stop request."""
@@ -25,12 +25,16 @@ class StopRequest:
         signal.signal(signal.SIGUSR1, self._on_signal)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self._signalled = True
+        self._reason = "SIGTERM"
+
+    def ask(self, reason: str) -> None:
+        """Ask for an end from within, as where another process of the same job has been told to stop."""
+        self._reason = reason
 
     def reason(self) -> str | None:
         """Why to stop now ("SIGTERM", "walltime"), or None to go on."""
-        if self._signalled:
-            return "SIGTERM"
+        if self._reason is not None:
+            return self._reason
         if self._end is not None and time.monotonic() >= self._end:
             return "walltime"
         return None

@@ -100,6 +100,7 @@ _WHOLE = {
     "md_steps_per_attempt": 1,
     "attempts_per_block": 1,
     "committee_size": 2,
+    "processes": 1,
 }
 _MAY_BE_EMPTY = ("pressures", "loadings")
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from aiida import engine, orm
+from aiida.manage.caching import enable_caching
 from aiida.plugins import CalculationFactory
 from ase import Atoms
 
@@ -138,7 +139,9 @@ def _check_selection(selection: dict[str, Any], sources: dict[str, Frames]) -> N
     assert sorted(set(selection["map"].get_array("kind"))) == [0, 2]
 
 
-def test_fine_tuning(worker_code: orm.InstalledCode, model_file: Path, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_fine_tuning(worker_code: orm.InstalledCode, model_file: Path, options: dict[str, Any], processes: int) -> None:
+    """By one process, or by two that torchrun starts; the same job again comes from the cache."""
     rng = np.random.default_rng(0)
     images = []
     for _ in range(8):
@@ -163,16 +166,11 @@ def test_fine_tuning(worker_code: orm.InstalledCode, model_file: Path, options: 
         "forces_weight": 1.0,
         "energy_weight": 1.0,
         "stress_weight": 0.0,
+        "processes": processes,
     }
     foundation = MaceModelData.from_file(model_file)
-    outputs, node = run(
-        "mofmace.fine_tune",
-        worker_code,
-        options,
-        dataset=dataset,
-        foundation=foundation,
-        parameters=orm.Dict(parameters),
-    )
+    inputs = {"dataset": dataset, "foundation": foundation, "parameters": orm.Dict(parameters)}
+    outputs, node = run("mofmace.fine_tune", worker_code, options, **inputs)
     assert node.is_finished_ok, node.exit_message
     model = outputs["model"]
     assert (model.kind, model.name, model.r_max) == ("fine_tuned", "member_0", 4.0)
@@ -181,6 +179,10 @@ def test_fine_tuning(worker_code: orm.InstalledCode, model_file: Path, options: 
     assert outputs["results"]["epochs"] == 2
     assert len(outputs["results"]["split"]["valid"]) == 2
     assert len([record for record in outputs["history"] if record["epoch"] is not None]) == 2
+    with enable_caching(identifier="aiida.calculations:mofmace.*"):
+        again, node = run("mofmace.fine_tune", worker_code, options, **inputs)
+    assert node.base.caching.is_created_from_cache
+    assert again["model"].sha256 == model.sha256
 
 
 def test_tblite_label(worker_code: orm.InstalledCode, water: orm.StructureData, options: dict[str, Any]) -> None:

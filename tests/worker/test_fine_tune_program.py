@@ -201,6 +201,9 @@ def test_patience_of_stage_one_leads_to_stage_two(here: Path) -> None:
     assert {record["learning_rate"] for record in second} == {1e-4}
     assert results["stage"] == 2
     assert results["best_epoch"] in {40, 41}
+    best = {stage: min(part, key=lambda record: record["loss"])["epoch"] for stage, part in ((1, first), (2, second))}
+    assert results["best_epochs"] == best
+    assert results["errors"]["pt_head"]["train"]["n_frames"] == 10
 
 
 def test_loss_that_is_no_number_fails(here: Path) -> None:

@@ -29,6 +29,7 @@ from ..training.data import (
 )
 from ..training.loop import TrainingLoop, train
 from ..training.metadata import describe_model
+from ..training.ranks import Ranks
 from ..training.settings import FineTuneSettings, build_arguments
 
 __all__ = ["run"]
@@ -144,6 +145,8 @@ def _decide(
         "pseudolabel_replay": False,
         "pin_memory": choose_device(inputs["device"]).startswith("cuda"),
     }
+    if settings.processes > 1:
+        decided |= {"distributed": True, "launcher": "torchrun"}
     if len(foundation.metadata["heads"]) > 1:
         decided["foundation_head"] = foundation.head
     n_frames = len(sets["train"])
@@ -202,10 +205,19 @@ def _subsets(frames: Sequence[Atoms], split: Split) -> dict[str, list[Atoms]]:
 
 
 def _fine_tune(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
-    import torch
-
     settings = FineTuneSettings.from_parameters(inputs["parameters"])
     build_arguments(settings, {})  # refuses wrong options before any work is done
+    ranks = Ranks.from_environment()
+    ranks.require(settings.processes)
+    with ranks.connected(choose_device(inputs["device"])):
+        return _train_and_measure(inputs, settings, ranks, stop)
+
+
+def _train_and_measure(
+    inputs: dict[str, Any], settings: FineTuneSettings, ranks: Ranks, stop: StopRequest
+) -> dict[str, Any]:
+    import torch
+
     foundation = _open_foundation(inputs, settings)
     frames = read_frames(Path(inputs["files"]["dataset"]))
     require_labels(frames, "dataset", foundation.metadata["elements"])
@@ -213,7 +225,7 @@ def _fine_tune(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
     sets = _subsets(frames, split)
     replay = _prepare_replay(inputs["files"], settings, inputs["seed"], foundation)
     arguments = build_arguments(settings, _decide(inputs, settings, foundation, sets, replay))
-    loop = TrainingLoop(arguments, stop, _checkpoint(inputs["files"].get("checkpoint")), _identity(inputs))
+    loop = TrainingLoop(arguments, stop, _checkpoint(inputs["files"].get("checkpoint")), _identity(inputs), ranks)
     torch.save(train(loop), _MODEL)
     _write_json("split.json", asdict(split))
     _write_json("history.json", loop.progress.history)
@@ -237,6 +249,7 @@ def _results(
     results = {
         "epochs": len({record["epoch"] for record in loop.progress.history} - {None}),
         "best_epoch": loop.progress.best_epoch,
+        "best_epochs": loop.progress.best_epochs,
         "stage": loop.progress.stage,
         "stopped_by": loop.stopped_by,
         "batch_size": loop.arguments.batch_size,
@@ -249,9 +262,11 @@ def _results(
     if replay is not None:
         results["replay_before"] = predict(foundation.evaluator, replay.measured).errors()
         head = REPLAY_HEAD if multihead else HEAD
-        results["replay_after"] = _measure(_MODEL, inputs, head, {"valid": replay.measured})["valid"]
+        trained = replay.train if multihead and sets["train"] else []
+        errors = _measure(_MODEL, inputs, head, {"train": trained, "valid": replay.measured})
+        results["replay_after"] = errors["valid"]
         if multihead:
-            results["errors"][REPLAY_HEAD] = {"train": None, "valid": results["replay_after"], "test": None}
+            results["errors"][REPLAY_HEAD] = errors | {"test": None}
     return results
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from ..errors import WorkerError
 from ..stopping import StopRequest
+from .ranks import Ranks
 
 __all__ = ["Progress", "TrainingLoop", "train"]
 
@@ -35,6 +36,7 @@ class Progress:
     :param valid_loss: loss of the fine-tuned head on its validation frames
     :param waited: epochs since the last improvement
     :param best_epoch: epoch of the best model; None as long as it is the untrained one
+    :param best_epochs: the same by stage
     :param history: a record per epoch and head
     """
 
@@ -44,6 +46,7 @@ class Progress:
     lowest_loss: float = math.inf
     waited: int = 0
     best_epoch: int | None = None
+    best_epochs: dict[int, int] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -73,13 +76,15 @@ class TrainingLoop:
     :param stop: asked before every batch
     :param checkpoint: file that is written after every epoch and continued from if it exists
     :param identity: digest of all that the training depends on; a checkpoint of another is refused
+    :param ranks: processes that share the training batches; each validates on all frames, so they judge alike
     """
 
-    def __init__(self, arguments: argparse.Namespace, stop: StopRequest, checkpoint: Path, identity: str):
+    def __init__(self, arguments: argparse.Namespace, stop: StopRequest, checkpoint: Path, identity: str, ranks: Ranks):
         self.arguments = arguments
         self.stop = stop
         self.checkpoint = checkpoint
         self.identity = identity
+        self.ranks = ranks
         self.progress = Progress()
         self.stopped_by: str | None = None
         self.model: Any = None
@@ -93,6 +98,9 @@ class TrainingLoop:
         self.model = self._prepared.model
         self._loss_fn = self._prepared.loss_fn
         self._best = self._weights()
+        self._valid_loaders = self._prepared.valid_loaders
+        if self.ranks.size > 1:
+            self._valid_loaders = {head: _whole(loader) for head, loader in self._valid_loaders.items()}
         if self.checkpoint.exists():
             self._continue_from_checkpoint()
         else:
@@ -141,12 +149,16 @@ class TrainingLoop:
         from mace.tools.train import take_step
 
         self._optimizer_mode("train")
+        if self._prepared.train_sampler is not None:
+            self._prepared.train_sampler.set_epoch(self.progress.epoch)
         losses = []
         for batch in self._prepared.train_loader:
-            if self.stop.reason() is not None:
+            reason = self.ranks.agree(self.stop.reason(), self._prepared.device)
+            if reason is not None:
+                self.stop.ask(reason)
                 raise _StopNowError
             _, metrics = take_step(
-                model=self.model,
+                model=self._prepared.distributed_model or self.model,
                 loss_fn=self._loss_fn,
                 batch=batch,
                 optimizer=self._prepared.optimizer,
@@ -155,7 +167,8 @@ class TrainingLoop:
                 max_grad_norm=self._prepared.max_grad_norm,
                 device=self._prepared.device,
             )
-            losses.append(_require_number(float(metrics["loss"]), f"the training loss in epoch {self.progress.epoch}"))
+            loss = self.ranks.mean(float(metrics["loss"]), self._prepared.device)
+            losses.append(_require_number(loss, f"the training loss in epoch {self.progress.epoch}"))
         self._optimizer_mode("eval")
         return sum(losses) / len(losses)
 
@@ -164,7 +177,7 @@ class TrainingLoop:
         from mace.tools.train import evaluate, valid_err_log
 
         prepared, progress = self._prepared, self.progress
-        for head, loader in prepared.valid_loaders.items():
+        for head, loader in self._valid_loaders.items():
             loss, metrics = evaluate(
                 model=self.model,
                 loss_fn=self._loss_fn,
@@ -185,6 +198,7 @@ class TrainingLoop:
         if progress.valid_loss < progress.lowest_loss:
             progress.lowest_loss, progress.waited = progress.valid_loss, 0
             progress.best_epoch, self._best = progress.epoch, self._weights()
+            progress.best_epochs[progress.stage] = progress.epoch
             return
         progress.waited += 1
         if progress.waited < self.arguments.patience:
@@ -252,6 +266,13 @@ class TrainingLoop:
         self._best, self.progress = state["best"], Progress(**state["progress"])
         self._prepared.train_loader.generator.set_state(state["shuffle"].cpu())
         torch.set_rng_state(state["random"].cpu())
+
+
+def _whole(loader: Any) -> Any:
+    """Return a loader of all its frames; mace gives each of several processes a part, and drops what is left over."""
+    return type(loader)(
+        dataset=loader.dataset, batch_size=loader.batch_size, shuffle=False, pin_memory=loader.pin_memory
+    )
 
 
 def _errors(metrics: dict[str, Any]) -> dict[str, float]:

@@ -31,6 +31,7 @@ class FineTuneSettings:
     :param n_replay_valid: number of replay validation frames; None for the valid_fraction of n_replay, at least 10
     :param pseudolabel_replay: label the replay frames with the foundation model
     :param foundation_head: head of the foundation model to start from; None chooses the replay head or the only one
+    :param processes: number of processes, started by torchrun, that share the training; each takes a batch of its own
     :param options: further options of ``mace_run_train`` by their names
     """
 
@@ -60,6 +61,7 @@ class FineTuneSettings:
     n_replay_valid: int | None = None
     pseudolabel_replay: bool = False
     foundation_head: str | None = None
+    processes: int = 1
     options: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -87,6 +89,7 @@ class FineTuneSettings:
             "batch_size and valid_batch_size must be positive": min(self.batch_size, self.valid_batch_size) > 0,
             "max_epochs must not be negative": self.max_epochs >= 0,
             "patience must be positive": self.patience > 0,
+            "processes must be positive": self.processes > 0,
             "learning_rate must be positive": self.learning_rate > 0.0,
             "n_replay and n_replay_valid must be positive": min(self.n_replay or 1, self.n_replay_valid or 1) > 0,
             "stage_two_start must be below max_epochs": self.stage_two_start is None
