@@ -7,7 +7,7 @@ builder refuses bad input when it is filled.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ __all__ = [
     "check_model",
     "check_parameters",
     "check_pressures",
+    "check_repeats",
     "validate_parameters",
 ]
 
@@ -152,17 +153,31 @@ def check_model(model: MaceModelData, structure: orm.StructureData, gas: orm.Dic
     return check_elements([*structure.get_symbols_set(), *gas_elements(gas)], [model], "structure and gas")
 
 
+def check_repeats(repeats: Any) -> str | None:
+    """Refuse what is no number of cells along each lattice vector."""
+    if isinstance(repeats, list) and len(repeats) == 3 and all(isinstance(n, int) and n > 0 for n in repeats):
+        return None
+    return f"supercell is {repeats!r}; give three positive integers, the cells along each lattice vector"
+
+
 def check_loadings(
-    structure: orm.StructureData, gas: orm.Dict, loadings: Iterable[int], distance: float, seed: int
+    structure: orm.StructureData,
+    gas: orm.Dict,
+    loadings: Iterable[int],
+    distance: float,
+    seed: int,
+    *,
+    repeats: Sequence[int] = (1, 1, 1),
 ) -> str | None:
     """Refuse a loading that does not fit into the pores; the message says what does.
 
     :param loadings: numbers of molecules per cell
     :param distance: smallest distance in Å between a molecule put into a pore and everything else
     :param seed: of the trial insertions
+    :param repeats: number of cells along each lattice vector, all to be loaded
     """
-    largest = max(loadings, default=0)
-    atoms = structure.get_ase()
+    largest = max(loadings, default=0) * math.prod(repeats)
+    atoms = structure.get_ase().repeat(tuple(repeats))
     try:
         place_molecules(atoms, Gas.from_dict(gas.get_dict()), largest, distance, np.random.default_rng(seed))
     except WorkerError as error:

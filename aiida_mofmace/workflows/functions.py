@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from aiida_mofmace.data.dataset import LabelledDatasetData
 from aiida_mofmace.data.frames import FramesData
+from aiida_mofmace.worker.kernels.frames import Frames
 from aiida_mofmace.worker.kernels.uncertainty import calibrate
 
 from .label_quality import names_left_out
@@ -24,6 +25,8 @@ __all__ = [
     "compare_with_labels",
     "draw_frames",
     "gather_failures",
+    "join_trajectories",
+    "make_supercell",
     "training_errors",
 ]
 
@@ -46,6 +49,28 @@ def append_labels(selection: orm.Dict, **nodes: Any) -> LabelledDatasetData:
         for name in names
     ]
     return LabelledDatasetData.from_labels(pairs, previous=nodes.get("previous"), infos=infos)
+
+
+@calcfunction
+def join_trajectories(**parts: FramesData) -> FramesData:
+    """Return the frames of consecutive jobs of one run; a step that two of them hold is taken once.
+
+    :param parts: in alphabetical order of their names
+    """
+    frames = Frames.concatenate(parts[name].get_frames() for name in sorted(parts))
+    _, first = np.unique(frames.steps, return_index=True)
+    return FramesData.from_frames(frames.select(first))
+
+
+@calcfunction
+def make_supercell(structure: orm.StructureData, repeats: orm.List) -> orm.StructureData:
+    """Return a supercell.
+
+    :param repeats: number of cells along each lattice vector
+    """
+    supercell = orm.StructureData(ase=structure.get_ase().repeat(tuple(repeats.get_list())))
+    supercell.label = f"{structure.label} {'x'.join(map(str, repeats.get_list()))}".strip()
+    return supercell
 
 
 @calcfunction

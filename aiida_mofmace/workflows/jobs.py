@@ -84,6 +84,7 @@ def _md_parameters(parameters: Parameters, run: Parameters, temperature: float, 
         "steps": run["steps"],
         "equilibration_steps": run["equilibration_steps"],
         "stride": run["stride"],
+        "check_first_frame": run.get("check_first_frame", False),
         "head": model_head(model),
     }
 
@@ -97,6 +98,7 @@ def md_inputs(
     model: MaceModelData,
     temperature: float,
     loading: int,
+    cells: int = 1,
 ) -> dict[str, Any]:
     """Return the inputs of an MD run of the framework with some gas molecules.
 
@@ -106,10 +108,11 @@ def md_inputs(
     :param run: section of the parameters with steps, equilibration_steps and stride
     :param temperature: in K
     :param loading: molecules per cell
+    :param cells: unit cells that the structure is made of
     """
     gas = inputs["gas"].get_dict()["name"]
     content = _md_parameters(parameters, run, temperature, model)
-    content |= {"loading": loading, "group": f"md_{temperature:g}K_{loading}{gas}"}
+    content |= {"loading": loading * cells, "group": f"md_{temperature:g}K_{loading}{gas}"}
     return {
         "code": inputs["code"],
         "structure": inputs["structure"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,16 @@ from aiida.engine import ExitCode, while_
 from aiida.engine.processes.builder import ProcessBuilder
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
-from aiida_mofmace.calculations.mace_md import MaceMdCalculation
 from aiida_mofmace.calculations.validators import first_message
 from aiida_mofmace.data.frames import FramesData
 from aiida_mofmace.data.model import MaceModelData
 
-from .checks import check_loadings, check_model
+from .checks import check_loadings, check_model, check_repeats
+from .functions import make_supercell
 from .harvest import runs_with_frames
 from .inputs import code_node, foundation_model, gas_node
 from .jobs import md_inputs, md_key
+from .mace_md_base import MaceMdBaseWorkChain
 from .ports import define_code, define_system_ports
 from .protocols import filled_builder, resolve
 from .window import RollingWindow
@@ -37,7 +39,15 @@ def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
     return first_message(
         [
             check_model(inputs["model"], structure, gas),
-            check_loadings(structure, gas, parameters["sampling"]["loadings"], distance, inputs["seed"].value),
+            check_repeats(parameters["sampling"]["supercell"])
+            or check_loadings(
+                structure,
+                gas,
+                parameters["sampling"]["loadings"],
+                distance,
+                inputs["seed"].value,
+                repeats=parameters["sampling"]["supercell"],
+            ),
         ]
     )
 
@@ -104,6 +114,11 @@ class SamplingWorkChain(RollingWindow):
         """Name the runs: every temperature with every loading."""
         self.ctx.parameters = self.inputs.parameters.get_dict()
         sampling = self.ctx.parameters["sampling"]
+        repeats = orm.List(sampling["supercell"])
+        self.ctx.cells = math.prod(repeats)
+        self.ctx.structure = self.inputs.structure
+        if self.ctx.cells > 1:
+            self.ctx.structure = make_supercell(self.inputs.structure, repeats)
         self.ctx.runs = {
             md_key(temperature, loading): {"temperature": temperature, "loading": loading}
             for temperature in sampling["temperatures"]
@@ -124,7 +139,16 @@ class SamplingWorkChain(RollingWindow):
         """Submit one run."""
         parameters = self.ctx.parameters
         run = {"run": parameters["sampling"], "model": self.inputs.model, **self.ctx.runs[key]}
-        return self.submit(MaceMdCalculation, md_inputs(key, self.inputs, parameters, **run))
+        system = {**self.inputs, "structure": self.ctx.structure}
+        md = md_inputs(key, system, parameters, **run, cells=self.ctx.cells)
+        label = md["metadata"].pop("label")
+        del md["metadata"]["call_link_label"]
+        inputs = {
+            "md": md,
+            "max_iterations": orm.Int(1 + parameters["sampling"]["max_restarts"]),
+            "metadata": {"call_link_label": key, "label": label},
+        }
+        return self.submit(MaceMdBaseWorkChain, inputs)
 
     def inspect_md(self) -> ExitCode | None:
         """Hand out the trajectories; say which runs failed, and give up if too few gave frames."""

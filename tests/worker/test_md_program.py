@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,21 @@ def test_walltime_stops_after_a_step(inputs: dict[str, Any]) -> None:
     assert (results["steps_done"], results["reason_if_stopped"]) == (1, "walltime")
     assert results["mean_energy"] is None
     assert Path("checkpoint.npz").exists()
+
+
+def test_the_first_frame_is_that_of_ase(inputs: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    results = run(change(inputs, check_first_frame=True, steps=10), StopRequest())
+    assert results["first_frame"]["energy_per_atom"] < 1e-5
+    assert results["first_frame"]["force"] < 1e-4
+    original = MaceEvaluator.evaluate
+
+    def wrong(self: MaceEvaluator, *arguments: Any, **options: Any) -> Any:
+        return [replace(found, forces=1.01 * found.forces) for found in original(self, *arguments, **options)]
+
+    monkeypatch.setattr(MaceEvaluator, "evaluate", wrong)
+    with pytest.raises(WorkerError, match="differs from ASE's MACE calculator") as caught:
+        run(change(inputs, check_first_frame=True, steps=10), StopRequest())
+    assert caught.value.kind == "wrong_engine"
 
 
 def test_an_explosion_keeps_what_was_good(inputs: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ import pytest
 from aiida import orm
 from aiida.engine import run_get_node
 
-from aiida_mofmace.calculations.mace_md import MaceMdCalculation
+from aiida_mofmace.workflows.mace_md_base import MaceMdBaseWorkChain
 from aiida_mofmace.workflows.sampling import SamplingWorkChain
 
 from .steps import finished, mil_120, process_of, trajectory
@@ -32,17 +32,19 @@ def test_one_run_for_every_temperature_and_loading(sampling: Any) -> None:
     sampling.run_md()
     assert [inputs["metadata"]["call_link_label"] for _, inputs in sampling.submitted] == ["md_300k_0", "md_300k_2"]
     process_class, inputs = sampling.submitted[1]
-    assert process_class is MaceMdCalculation
-    parameters = inputs["parameters"].get_dict()
+    assert process_class is MaceMdBaseWorkChain
+    assert inputs["max_iterations"].value == 4
+    parameters = inputs["md"]["parameters"].get_dict()
+    assert parameters["check_first_frame"]
     assert (parameters["temperature"], parameters["loading"], parameters["steps"]) == (300.0, 2, 6)
     assert (parameters["group"], parameters["head"], parameters["device"]) == ("md_300K_2CO2", None, "auto")
     assert inputs["metadata"]["label"] == "MD at 300 K, 2 CO2"
-    assert MaceMdCalculation.spec().inputs.validate(inputs) is None
+    assert MaceMdBaseWorkChain.spec().inputs.validate(inputs) is None
 
 
 def test_seeds_differ_by_run_and_follow_from_the_seed(sampling: Any, codes: dict[str, Any]) -> None:
     def seeds(process: Any) -> list[int]:
-        return [process.submit_md(key) and process.submitted[-1][1]["seed"].value for key in process.ctx.runs]
+        return [process.submit_md(key) and process.submitted[-1][1]["md"]["seed"].value for key in process.ctx.runs]
 
     first = seeds(sampling)
     assert len(set(first)) == 4
@@ -51,6 +53,30 @@ def test_seeds_differ_by_run_and_follow_from_the_seed(sampling: Any, codes: dict
         other = process_of(builder)
         other.setup()
         assert (seeds(other) == first) is same
+
+
+def test_supercells_are_loaded_per_cell(codes: dict[str, Any]) -> None:
+    overrides = {"sampling": {**OVERRIDES["sampling"], "supercell": [2, 1, 1]}}
+    process = process_of(SamplingWorkChain.get_builder_from_protocol(codes, mil_120(), overrides=overrides, seed=5))
+    process.setup()
+    process.submit_md("md_300k_2")
+    inputs = process.submitted[-1][1]["md"]
+    assert len(inputs["structure"].sites) == 80
+    assert inputs["structure"].creator.process_label == "make_supercell"
+    assert (inputs["parameters"]["loading"], inputs["parameters"]["group"]) == (4, "md_300K_2CO2")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"supercell": [2, 1]}, "give three positive integers"),
+        ({"loadings": [0, 60]}, "loading 60: 60 CO2 do not fit .* the most that did fit is [1-9]"),
+        ({"loadings": [60], "supercell": [1, 1, 2]}, "loading 120: 120 CO2 do not fit"),
+    ],
+)
+def test_what_does_not_fit_is_refused(codes: dict[str, Any], change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SamplingWorkChain.get_builder_from_protocol(codes, mil_120(), overrides={"sampling": change})
 
 
 def finish(sampling: Any, nodes: dict[str, orm.ProcessNode]) -> Any:
@@ -65,9 +91,9 @@ def finish(sampling: Any, nodes: dict[str, orm.ProcessNode]) -> Any:
 
 def test_runs_that_failed_are_left_out(sampling: Any) -> None:
     nodes = {
-        "md_300k_0": finished(MaceMdCalculation, {"trajectory": trajectory(0), **results()}),
-        "md_300k_2": finished(MaceMdCalculation, {}, exit_status=306, message="it blew up"),
-        "md_500k_0": finished(MaceMdCalculation, {"trajectory": trajectory(0, 3), **results()}, exit_status=400),
+        "md_300k_0": finished(MaceMdBaseWorkChain, {"trajectory": trajectory(0), **results()}),
+        "md_300k_2": finished(MaceMdBaseWorkChain, {}, exit_status=306, message="it blew up"),
+        "md_500k_0": finished(MaceMdBaseWorkChain, {"trajectory": trajectory(0, 3), **results()}, exit_status=400),
     }
     assert finish(sampling, nodes) is None
     assert sorted(sampling.outputs["trajectories"]) == ["md_300k_0", "md_500k_0"]
@@ -78,10 +104,10 @@ def test_runs_that_failed_are_left_out(sampling: Any) -> None:
 
 def test_too_few_runs(sampling: Any) -> None:
     nodes = {
-        key: finished(MaceMdCalculation, {}, exit_status=306, message="it blew up")
+        key: finished(MaceMdBaseWorkChain, {}, exit_status=306, message="it blew up")
         for key in ("md_300k_0", "md_300k_2", "md_500k_0")
     }
-    nodes["md_500k_2"] = finished(MaceMdCalculation, {"trajectory": trajectory(2), **results()})
+    nodes["md_500k_2"] = finished(MaceMdBaseWorkChain, {"trajectory": trajectory(2), **results()})
     code = finish(sampling, nodes)
     assert code.status == 301
     assert code.message == "1 of 4 MD runs gave frames; is the model stable? See md_300k_0, md_300k_2, md_500k_0."

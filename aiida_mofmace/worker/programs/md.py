@@ -19,6 +19,7 @@ from ..kernels.frames import Frames
 from ..kernels.gases import Gas
 from ..kernels.loading import place_molecules
 from ..kernels.model import MaceEvaluator, Potential
+from ..kernels.referee import compare_with_ase
 from ..kernels.statistics import estimate_mean
 from ..kernels.thermostats import MomentumResampling, NoseHooverChain
 from ..stopping import StopRequest
@@ -49,6 +50,7 @@ class MdParameters(SimulationParameters):
     :param insertion_minimum_distance: smallest distance in Å at which a molecule is put beside other atoms
     :param gas_phase_box: edge in Å of the box of a molecule alone (no structure given)
     :param relax_first: take the worst contacts out before the first step
+    :param check_first_frame: compare the first frame with MACE's own ASE calculator
     """
 
     equilibration_steps: int
@@ -57,6 +59,7 @@ class MdParameters(SimulationParameters):
     insertion_minimum_distance: float | None = None
     gas_phase_box: float | None = None
     relax_first: bool = False
+    check_first_frame: bool = False
 
     def check(self) -> None:
         """Refuse values that no simulation can have.
@@ -206,14 +209,30 @@ def _lone_molecule(gas: Gas | None, box: float | None, r_max: float) -> Atoms:
     return Atoms(gas.numbers, gas.positions + box / 2, cell=[box] * 3, pbc=True)
 
 
+def _check_first_frame(simulation: _Simulation, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Compare what the first step starts from with ASE."""
+    state, potential = simulation.state, simulation.potential
+    return compare_with_ase(
+        state.atoms(),
+        state.energy + state.atomic_energy,
+        state.forces,
+        model=str(inputs["files"]["model"]),
+        device=potential.device,
+        dtype=inputs.get("dtype", "float32"),
+        head=simulation.parameters.head,
+    )
+
+
 def run(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
     """Run the dynamics and write frames.npz, observables.npz and checkpoint.npz.
 
-    :raises WorkerError: kind bad_input, no_model, does_not_fit; explosion or nan if nothing good came before it
+    :raises WorkerError: kind bad_input, no_model, does_not_fit, wrong_engine; explosion or nan if nothing good came
+        before it
     """
     parameters = MdParameters.from_dict(inputs["parameters"])
     potential = open_model(inputs, parameters.head)
     simulation = _Simulation(parameters, inputs["files"], int(inputs["seed"]), potential)
+    first_frame = _check_first_frame(simulation, inputs) if parameters.check_first_frame else None
     explosion, stopped, speed = simulation.advance(stop)
     averages = simulation.averages()
     if explosion is not None and averages["mean_energy"] is None:
@@ -228,6 +247,7 @@ def run(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
         "steps_per_second": speed,
         "device": potential.device,
         "reason_if_stopped": stop.reason() if stopped else None,
+        "first_frame": first_frame,
     }
     if explosion is not None:
         results["explosion"] = explosion | {"message": describe_explosion(explosion)}

@@ -31,7 +31,7 @@ from ..kernels.frames import Frames
 from ..kernels.projection import Projection, duplicates, map_points, one_thread
 from ..stopping import StopRequest
 
-__all__ = ["FATES", "run"]
+__all__ = ["FATES", "Selection", "run"]
 
 POOL, DATASET, SELECTED = 0, 1, 2
 #: What became of a frame, as ``fate`` in ``fates.npz`` counts it.
@@ -92,7 +92,7 @@ class _Settings:
             raise WorkerError("bad_input", f"the quotas add up to more than n_select = {self.n_select}: {self.quotas}")
 
 
-class _Selection:
+class Selection:
     """One run: the dataset's frames, which are the first rows of the pool, and those to select from."""
 
     def __init__(self, inputs: dict[str, Any], stop: StopRequest):
@@ -280,6 +280,6 @@ def run(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
     """
     try:
         with one_thread():
-            return _Selection(inputs, stop).run()
+            return Selection(inputs, stop).run()
     except _StoppedError:
         return {"stopped_early": True}
