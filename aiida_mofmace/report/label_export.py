@@ -21,6 +21,7 @@ __all__ = ["label_atoms", "write_labels"]
 
 #: Labels read at once: keeps the memory small and the number of queries, too.
 _CHUNK = 500
+_STRUCTURE = [f"attributes.{key}" for key in ("sites", "kinds", "cell", "pbc1", "pbc2", "pbc3")]
 _ROW = "%-2s" + " %16.8f" * 6
 
 
@@ -56,38 +57,41 @@ def write_labels(records: Iterable[LabelRecord], handle: IO[str]) -> tuple[int, 
 
 
 def _frames(records: list[LabelRecord]) -> Iterator[tuple[LabelRecord, Atoms]]:
-    """Yield labels as atoms, read with two queries for all of them."""
-    labels = _nodes(DftLabelData, [record.label_uuid for record in records])
-    structures = _nodes(orm.StructureData, [str(record.structure_uuid) for record in records])
-    arrays = _arrays(labels.values())
+    """Yield labels as atoms, read with two queries for all of them; no node is built of any."""
+    labels = _columns(DftLabelData, [record.label_uuid for record in records], ["repository_metadata"])
+    structures = _columns(orm.StructureData, [str(record.structure_uuid) for record in records], _STRUCTURE)
+    arrays = _arrays({uuid: metadata for uuid, (metadata,) in labels.items()})
     for record in records:
         yield record, _atoms(record, arrays[record.label_uuid], structures[str(record.structure_uuid)])
 
 
-def _arrays(labels: Iterable[DftLabelData]) -> dict[str, dict[str, NDArray[np.float64]]]:
-    """Return forces and perhaps stress of labels by UUID, all files read in one go."""
-    keys = {
-        label.uuid: {name: content["k"] for name, content in label.base.repository.metadata["o"].items()}
-        for label in labels
-    }
+def _columns(kind: type[orm.Data], uuids: list[str], columns: list[str]) -> dict[str, list[Any]]:
+    """Return columns of nodes by UUID."""
+    builder = orm.QueryBuilder().append(kind, filters={"uuid": {"in": uuids}}, project=["uuid", *columns])
+    return {uuid: values for uuid, *values in builder.iterall(batch_size=_CHUNK)}
+
+
+def _arrays(metadata: dict[str, dict[str, Any]]) -> dict[str, dict[str, NDArray[np.float64]]]:
+    """Return forces and perhaps stress of labels by UUID, all files read in one go.
+
+    :param metadata: list of the files of each label, as AiiDA's repository keeps it
+    """
+    keys = {uuid: {name: file["k"] for name, file in files["o"].items()} for uuid, files in metadata.items()}
     wanted = sorted({key for files in keys.values() for key in files.values()})
     repository = get_manager().get_profile_storage().get_repository()
     read = {key: np.load(io.BytesIO(stream.read())) for key, stream in repository.iter_object_streams(wanted)}
     return {uuid: {name.removesuffix(".npy"): read[key] for name, key in files.items()} for uuid, files in keys.items()}
 
 
-def _nodes(kind: type[orm.Data], uuids: list[str]) -> dict[str, Any]:
-    builder = orm.QueryBuilder().append(kind, filters={"uuid": {"in": uuids}})
-    return {node.uuid: node for node in builder.all(flat=True)}
+def _atoms(record: LabelRecord, arrays: dict[str, NDArray[np.float64]], structure: list[Any]) -> Atoms:
+    """Return a labelled structure.
 
-
-def _atoms(record: LabelRecord, arrays: dict[str, NDArray[np.float64]], structure: orm.StructureData) -> Atoms:
-    attributes = structure.base.attributes.all
-    sites = attributes["sites"]
+    :param structure: sites, kinds, cell and the three flags of periodicity
+    """
+    sites, kinds, cell, *periodic = structure
     positions = np.array([site["position"] for site in sites], dtype=float)
-    periodic = [attributes[f"pbc{i}"] for i in (1, 2, 3)]
-    elements = {kind["name"]: kind["symbols"][0] for kind in attributes["kinds"]}
-    atoms = Atoms([elements[site["kind_name"]] for site in sites], positions, cell=attributes["cell"], pbc=periodic)
+    elements = {kind["name"]: kind["symbols"][0] for kind in kinds}
+    atoms = Atoms([elements[site["kind_name"]] for site in sites], positions, cell=cell, pbc=periodic)
     atoms.info = _info(record, arrays.get("stress"))
     atoms.set_array("REF_forces", arrays["forces"])
     return atoms

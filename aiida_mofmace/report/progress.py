@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import TextIO
 
@@ -23,6 +24,7 @@ _COUNTED = {
     "MaceMdCalculation": "MD runs",
     "DiversitySelectCalculation": "selections",
     "Cp2kLabelBaseWorkChain": "labels",
+    "Cp2kLabelCalculation": "labels",
     "TbliteLabelCalculation": "labels",
     "FineTuneWorkChain": "trainings",
     "CommitteeCalculation": "committee evaluations",
@@ -53,9 +55,7 @@ def tally(tree: ProcessTree) -> str:
     """
     counts: dict[str, tuple[int, int, int]] = {}
     totals: dict[str, int] = {}
-    for record in tree.records.values():
-        if record.label not in _COUNTED:
-            continue
+    for record in _last_words(tree):
         phase = tree.phase_of(record)
         if phase.is_terminated:
             continue
@@ -70,6 +70,19 @@ def tally(tree: ProcessTree) -> str:
         totals["labels"] = sum(_n_structures(r.pk) for r in tree.labelled("LabelWorkChain") if not r.is_terminated)
     lines = [_count(noun, numbers, totals.get(noun, 0)) for noun, numbers in counts.items() if numbers[-1]]
     return " · ".join(lines)
+
+
+def _last_words(tree: ProcessTree) -> Iterator[ProcessRecord]:
+    """Yield what is counted, of a label that was tried more than once only what it ends with.
+
+    That is the restart layer, which calls jobs or follows one that has failed.
+    """
+    names = {(record.parent, record.name) for record in tree.records.values()}
+    for record in tree.records.values():
+        parent = tree.records.get(record.parent or 0)
+        is_restart = parent is not None and parent.label == "Cp2kLabelBaseWorkChain"
+        if record.label in _COUNTED and not is_restart and (record.parent, f"{record.name}_rescue") not in names:
+            yield record
 
 
 def _count(noun: str, numbers: tuple[int, int, int], total: int) -> str:

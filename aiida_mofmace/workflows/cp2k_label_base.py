@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from aiida import orm
 from aiida.common import AttributeDict
-from aiida.engine import BaseRestartWorkChain, ProcessHandlerReport, process_handler, while_
+from aiida.engine import BaseRestartWorkChain, ProcessHandlerReport, if_, process_handler, while_
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
 from aiida_mofmace.calculations.cp2k_label import (
@@ -21,7 +21,7 @@ from aiida_mofmace.calculations.cp2k_label import (
 )
 from aiida_mofmace.data.level import LevelOfTheory
 
-__all__ = ["Cp2kLabelBaseWorkChain", "apply_scf_remedy", "scf_remedies"]
+__all__ = ["Cp2kLabelBaseWorkChain", "apply_scf_remedy", "cp2k_label_inputs", "scf_remedies"]
 
 _REMEDIES = Path(__file__).parent.parent / "protocols" / "remedies" / "cp2k_scf.yaml"
 #: Part of the scheduler's wall time after which CP2K stops by itself and still writes what it has.
@@ -54,8 +54,32 @@ def apply_scf_remedy(parameters: Mapping[str, Any], remedy: Mapping[str, Any]) -
     return changed
 
 
+def cp2k_label_inputs(
+    code: orm.AbstractCode, structure: orm.StructureData, level: orm.Dict, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the inputs of a first :class:`Cp2kLabelCalculation`.
+
+    :param level: level of theory
+    :param options: options of the job for the scheduler
+    """
+    theory = LevelOfTheory.from_dict(level.get_dict())
+    parameters = theory.cp2k_parameters(structure)
+    if options.get("max_wallclock_seconds"):
+        parameters["GLOBAL"]["WALLTIME"] = int(_WALL_FRACTION * options["max_wallclock_seconds"])
+    return {
+        "code": code,
+        "structure": structure,
+        "level": level,
+        "parameters": orm.Dict(parameters),
+        "metadata": {"options": dict(options), "label": f"{theory.name} of {structure.get_formula()}"},
+    }
+
+
 def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
-    """Refuse what CP2K cannot label at this level."""
+    """Refuse what CP2K cannot label at this level, and a folder that no label's job left."""
+    creator = inputs["failed_run"].creator if "failed_run" in inputs else None
+    if "failed_run" in inputs and (creator is None or not creator.is_failed):
+        return "failed_run is not the folder of a job that failed; leave it out to start from the beginning"
     return validate_structure_at_level(inputs, "cp2k")
 
 
@@ -87,9 +111,16 @@ class Cp2kLabelBaseWorkChain(BaseRestartWorkChain):
             required=False,
             help="Options of the job for the scheduler, e.g. resources and max_wallclock_seconds (s).",
         )
+        spec.input(
+            "failed_run",
+            valid_type=orm.RemoteData,
+            required=False,
+            help="Folder of a job for this label that failed: it counts as the first try, and is put right.",
+        )
         spec.inputs.validator = validate_inputs
         spec.outline(
             cls.setup,
+            if_(cls.was_tried)(cls.inspect_process),
             while_(cls.should_run_process)(cls.run_process, cls.inspect_process),
             cls.results,
         )
@@ -113,20 +144,17 @@ class Cp2kLabelBaseWorkChain(BaseRestartWorkChain):
         self.ctx.scf_remedies_tried = 0
         self.ctx.outputs_lost = 0
         options = self.inputs.options.get_dict() if "options" in self.inputs else {}
-        level = LevelOfTheory.from_dict(self.inputs.level.get_dict())
-        parameters = level.cp2k_parameters(self.inputs.structure)
-        if options.get("max_wallclock_seconds"):
-            parameters["GLOBAL"]["WALLTIME"] = int(_WALL_FRACTION * options["max_wallclock_seconds"])
-        self.ctx.level_parameters = parameters
         self.ctx.inputs = AttributeDict(
-            {
-                "code": self.inputs.code,
-                "structure": self.inputs.structure,
-                "level": self.inputs.level,
-                "parameters": orm.Dict(parameters),
-                "metadata": {"options": options, "label": f"{level.name} of {self.inputs.structure.get_formula()}"},
-            }
+            cp2k_label_inputs(self.inputs.code, self.inputs.structure, self.inputs.level, options)
         )
+        self.ctx.level_parameters = self.ctx.inputs.parameters.get_dict()
+        if self.was_tried():
+            self.ctx.children = [self.inputs.failed_run.creator]
+            self.ctx.iteration = 1
+
+    def was_tried(self) -> bool:
+        """Whether the first try has been made before."""
+        return "failed_run" in self.inputs
 
     @process_handler(
         priority=600,

@@ -11,12 +11,12 @@ from aiida.engine import ExitCode, ProcessBuilder, while_
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
 from aiida_mofmace.calculations.base import validate_worker_code
-from aiida_mofmace.calculations.cp2k_label import validate_cp2k_code, validate_level
+from aiida_mofmace.calculations.cp2k_label import Cp2kLabelCalculation, validate_cp2k_code, validate_level
 from aiida_mofmace.calculations.tblite_label import TbliteLabelCalculation
 from aiida_mofmace.data.label import DftLabelData
 from aiida_mofmace.data.level import LevelOfTheory
 
-from .cp2k_label_base import Cp2kLabelBaseWorkChain
+from .cp2k_label_base import Cp2kLabelBaseWorkChain, cp2k_label_inputs
 from .inputs import code_node
 from .label_quality import check_labels, names_left_out, quality_bounds
 from .label_twins import label_twin, twins
@@ -27,6 +27,7 @@ __all__ = ["LabelWorkChain"]
 
 _CODE_PORTS = {"cp2k": "cp2k_code", "tblite": "worker_code"}
 _REPORTS = 10
+_RESCUE = "_rescue"
 
 
 def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
@@ -63,6 +64,8 @@ def validate_concurrency(number: orm.Int | None, _: Any) -> str | None:
 
 class LabelWorkChain(RollingWindow):
     """Label structures at one level of theory, never more than so many at once.
+
+    Each label is one job; only for a job of CP2K that fails a work chain is added, the restart layer.
 
     A label that cannot be had is reported with its reason and left out. The work chain finishes well if at least
     ``min_success_fraction`` of the labels could be had, and stops submitting as soon as that is out of reach. Of
@@ -219,24 +222,44 @@ class LabelWorkChain(RollingWindow):
         return self.advance_window(self.submit_label, self.on_label_finished)
 
     def submit_label(self, label: str) -> orm.ProcessNode:
-        """Submit the label of one structure."""
+        """Submit the job of one structure, or what puts a job right that has failed."""
+        if label.endswith(_RESCUE):
+            return self._submit_rescue(label)
         structure = self.inputs.structures[self.ctx.names[label]]
-        inputs: dict[str, Any] = {
-            "structure": structure,
-            "level": self.inputs.level,
-            "metadata": {"call_link_label": label, "label": f"{self.ctx.level['name']} of {self.ctx.names[label]}"},
-        }
+        metadata = {"call_link_label": label, "label": f"{self.ctx.level['name']} of {self.ctx.names[label]}"}
+        options = self.inputs.options.get_dict() if "options" in self.inputs else {}
         if self.ctx.level["program"] == "cp2k":
-            if "options" in self.inputs:
-                inputs["options"] = self.inputs.options
-            return self.submit(Cp2kLabelBaseWorkChain, code=self.inputs.cp2k_code, **inputs)
-        if "options" in self.inputs:
-            inputs["metadata"]["options"] = self.inputs.options.get_dict()
-        return self.submit(TbliteLabelCalculation, code=self.inputs.worker_code, **inputs)
+            inputs = cp2k_label_inputs(self.inputs.cp2k_code, structure, self.inputs.level, options)
+            return self.submit(Cp2kLabelCalculation, **inputs | {"metadata": inputs["metadata"] | metadata})
+        return self.submit(
+            TbliteLabelCalculation,
+            code=self.inputs.worker_code,
+            structure=structure,
+            level=self.inputs.level,
+            metadata=metadata | {"options": options},
+        )
+
+    def _submit_rescue(self, label: str) -> orm.ProcessNode:
+        """Submit the restart layer for a label whose job has failed."""
+        first = label.removesuffix(_RESCUE)
+        name = self.ctx.names[first]
+        options = {"options": self.inputs.options} if "options" in self.inputs else {}
+        return self.submit(
+            Cp2kLabelBaseWorkChain,
+            code=self.inputs.cp2k_code,
+            structure=self.inputs.structures[name],
+            level=self.inputs.level,
+            failed_run=orm.load_node(self.ctx.window["finished"][first]).outputs.remote_folder,
+            metadata={"call_link_label": label, "label": f"{self.ctx.level['name']} of {name}, after a failure"},
+            **options,
+        )
 
     def on_label_finished(self, label: str, node: orm.ProcessNode) -> None:
-        """Count, report, and submit nothing more once too many have failed."""
-        total, key = len(self.ctx.names), self.ctx.names[label]
+        """Count, report, put right, and submit nothing more once too many have failed."""
+        if _can_be_rescued(node):
+            self.enqueue(label + _RESCUE, first=True)
+            return
+        total, key = len(self.ctx.names), self.ctx.names[label.removesuffix(_RESCUE)]
         served = 1 + list(self.ctx.twins.values()).count(key)
         reason = _failure(node)
         if reason is None:
@@ -272,7 +295,8 @@ class LabelWorkChain(RollingWindow):
         """Return labels and failures by name, in the order of the names."""
         labels: dict[str, DftLabelData] = {}
         failures: dict[str, dict[str, Any]] = {}
-        nodes = {self.ctx.names[label]: node for label, node in self.window_results().items()}
+        # In the order of their labels, so that of two tries the rescue is taken.
+        nodes = {self.ctx.names[label.removesuffix(_RESCUE)]: node for label, node in self.window_results().items()}
         for key in self.ctx.names.values():
             first = self.ctx.twins.get(key, key)
             node = nodes.get(first)
@@ -298,6 +322,11 @@ class LabelWorkChain(RollingWindow):
     def _wanted(self) -> int:
         """Return the number of labels that must be had."""
         return math.ceil(float(self.inputs.min_success_fraction.value) * len(self.ctx.names))
+
+
+def _can_be_rescued(node: orm.ProcessNode) -> bool:
+    """Whether the restart layer can go on from here: a job of CP2K failed and left a folder."""
+    return node.process_class is Cp2kLabelCalculation and node.is_failed and "remote_folder" in node.outputs
 
 
 def _failure(node: orm.ProcessNode) -> str | None:

@@ -20,7 +20,7 @@ from aiida_mofmace.data.level import LevelOfTheory
 __all__ = ["BATCH", "check_frames", "foreign_level", "import_labels"]
 
 #: Frames that one call takes: the time AiiDA needs to link the outputs of one process grows with their square.
-BATCH = 200
+BATCH = 50
 #: Keys that ASE takes out of the frame and hands to a calculator.
 _OF_CALCULATOR = ("energy", "forces", "stress")
 _VOIGT = 6

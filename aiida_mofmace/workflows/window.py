@@ -18,8 +18,8 @@ from typing import Any, cast
 from aiida.common import AttributeDict
 from aiida.common.links import LinkType
 from aiida.engine import ToContext, WorkChain
-from aiida.engine.processes.workchains.awaitable import Awaitable
-from aiida.orm import ProcessNode, load_node
+from aiida.engine.processes.workchains.awaitable import Awaitable, AwaitableAction, AwaitableTarget
+from aiida.orm import ProcessNode, QueryBuilder, load_node
 from plumpy.process_states import ProcessState
 
 __all__ = ["RollingWindow"]
@@ -54,9 +54,10 @@ class RollingWindow(WorkChain):
         size = max(1, int(max_concurrent))
         self.ctx.window = {"queue": list(keys), "running": {}, "finished": {}, "size": size}
 
-    def enqueue(self, key: str) -> None:
-        """Put one more key at the end of the queue."""
-        self.ctx.window["queue"].append(key)
+    def enqueue(self, key: str, first: bool = False) -> None:
+        """Put one more key at the end of the queue, or before all others."""
+        queue = self.ctx.window["queue"]
+        queue.insert(0 if first else len(queue), key)
 
     def close_window(self) -> None:
         """Submit nothing more; what is running is still waited for."""
@@ -75,20 +76,20 @@ class RollingWindow(WorkChain):
         :param on_finished: is told key and node of each sub-process that has ended; may call :meth:`enqueue`
         """
         window = self.ctx.window
+        ended = _ended(window["running"].values())
         for key, pk in list(window["running"].items()):
-            node = cast(ProcessNode, load_node(pk))
-            if node.is_terminated:
+            if pk in ended:
                 window["finished"][key] = window["running"].pop(key)
                 self.ctx.get(_WAITING, {}).pop(key, None)
                 if on_finished is not None:
-                    on_finished(key, node)
+                    on_finished(key, cast(ProcessNode, load_node(pk)))
         while window["queue"] and len(window["running"]) < window["size"]:
             key = window["queue"][0]
             node = self._find_orphan(key) or submit(key)
             window["running"][key] = node.pk
             window["queue"].pop(0)
         self.ctx[_WAITING] = AttributeDict()
-        return ToContext(**{f"{_WAITING}.{key}": load_node(pk) for key, pk in window["running"].items()})
+        return ToContext(**{f"{_WAITING}.{key}": _awaitable(pk) for key, pk in window["running"].items()})
 
     def window_results(self) -> dict[str, ProcessNode]:
         """Nodes of the sub-processes that have ended, by key in alphabetical order."""
@@ -113,9 +114,16 @@ class RollingWindow(WorkChain):
         super()._action_awaitables()
         known = [awaitable for awaitable in waiting if awaitable not in self._awaitables]
         self._awaitables = waiting
+        super()._update_process_status()
+        ended = _ended(awaitable.pk for awaitable in known)
         for awaitable in known:
-            if load_node(awaitable.pk).is_terminated:
+            if awaitable.pk in ended:
                 self.call_soon(self._on_awaitable_finished, awaitable)
+
+    def _update_process_status(self) -> None:
+        """Write what is waited for when the waiting begins, not once for each sub-process of a step."""
+        if self.state != ProcessState.RUNNING:
+            super()._update_process_status()
 
     def _on_awaitable_finished(self, awaitable: Awaitable) -> None:
         """Resume at the first sub-process that ends; an answer that came twice or during a step is of no account."""
@@ -125,3 +133,18 @@ class RollingWindow(WorkChain):
         super()._on_awaitable_finished(waiting[0])
         if self.state == ProcessState.WAITING and awaitable.key.startswith(_WAITING):
             self.resume()
+
+
+def _ended(pks: Iterable[int]) -> set[int]:
+    """Return those of the processes that have ended, with one query."""
+    states = [state.value for state in (ProcessState.FINISHED, ProcessState.EXCEPTED, ProcessState.KILLED)]
+    wanted = list(pks)
+    if not wanted:
+        return set()
+    filters = {"id": {"in": wanted}, "attributes.process_state": {"in": states}}
+    return set(QueryBuilder().append(ProcessNode, filters=filters, project="id").all(flat=True))
+
+
+def _awaitable(pk: int) -> Awaitable:
+    """Return what AiiDA waits for, without loading the process."""
+    return Awaitable(pk=pk, action=AwaitableAction.ASSIGN, target=AwaitableTarget.PROCESS, outputs=False)

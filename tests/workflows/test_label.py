@@ -56,9 +56,12 @@ def test_one_of_three_fails_and_the_others_are_had(
     assert failures["b_overlap"]["exit_status"] == 310
     assert "GEOMETRY wrong" in failures["b_overlap"]["reason"]
     called = children(node)
-    assert sorted(called) == ["label_0000", "label_0001", "label_0002"]
-    assert called["label_0001"].inputs.structure.uuid == structures["b_overlap"].uuid
-    assert called["label_0001"].pk == failures["b_overlap"]["pk"]
+    assert sorted(called) == ["label_0000", "label_0001", "label_0001_rescue", "label_0002"]
+    job, rescue = called["label_0001"], called["label_0001_rescue"]
+    assert job.inputs.structure.uuid == structures["b_overlap"].uuid
+    assert rescue.inputs.failed_run.creator.uuid == job.uuid
+    assert rescue.pk == failures["b_overlap"]["pk"]
+    assert children(rescue) == {}, "a wrong input is not tried again"
     assert called["label_0002"].label == "GFN1-xTB of c_water"
     assert called["label_0002"].ctime > min(called[key].mtime for key in ("label_0000", "label_0001"))
 
@@ -79,13 +82,38 @@ def test_nothing_more_is_submitted_once_the_fraction_is_out_of_reach(
     assert node.exit_status == 502
     assert "None of 3 labels" in node.exit_message
     assert "GEOMETRY wrong" in node.exit_message
-    assert list(children(node)) == ["label_0000"]
+    assert list(children(node)) == ["label_0000", "label_0000_rescue"]
     failures = outputs["failures"].get_dict()
     assert failures["c_water"] == {
         "reason": "not tried, for too many others had failed",
         "exit_status": None,
         "pk": None,
     }
+
+
+@pytest.mark.cp2k
+def test_a_failed_job_is_put_right_by_the_restart_layer(
+    cp2k_code: orm.InstalledCode, water: orm.StructureData, options: dict[str, Any]
+) -> None:
+    content = LevelOfTheory.load("gfn1-xtb").to_dict()
+    del content["hash"]
+    content["cp2k_input"]["FORCE_EVAL"]["DFT"]["SCF"]["MAX_SCF"] = 3
+    outputs, node = engine.run_get_node(
+        LabelWorkChain,
+        structures={"water": water},
+        level=orm.Dict(LevelOfTheory.from_dict(content).to_dict()),
+        cp2k_code=cp2k_code,
+        max_concurrent=orm.Int(1),
+        min_success_fraction=orm.Float(1.0),
+        options=orm.Dict(options),
+    )
+    assert node.is_finished_ok, node.exit_message
+    called = children(node)
+    assert called["label_0000"].exit_status == 450
+    (again,) = children(called["label_0000_rescue"]).values()
+    assert again.inputs.rescue.get_list() == ["direct mixing in smaller steps"]
+    assert outputs["labels"]["water"].creator.uuid == again.uuid
+    assert outputs["labels"]["water"].flags == ["scf_remedy: direct mixing in smaller steps"]
 
 
 @pytest.mark.cp2k

@@ -100,7 +100,7 @@ def test_equal_structures_are_computed_once_and_flagged_labels_stay_out(
         options=orm.Dict(options),
     )
     assert node.is_finished_ok, node.exit_message
-    assert len([called for called in node.called if called.process_label == "Cp2kLabelBaseWorkChain"]) == 2
+    assert len([called for called in node.called if called.process_label == "Cp2kLabelCalculation"]) == 2
     labels = outputs["labels"]
     assert list(labels) == sorted(structures)
     assert labels["frame_0002"].uuid != labels["frame_0000"].uuid
