@@ -7,7 +7,7 @@ export AIIDA_PATH ?= $(CURDIR)/.aiida
 # AiiDA starts its daemon as `verdi`.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test test-all install setup docs lint clean
+.PHONY: demo uff test test-all install setup docs lint clean
 
 demo: setup
 	.venv/bin/verdi -p mofmace run examples/mil120_fast.py
@@ -23,6 +23,12 @@ install:
 
 setup: install
 	@.venv/bin/mofmace setup
+
+# Grand-canonical Monte Carlo with a generic force field: RASPA is compiled, which takes minutes.
+uff: setup
+	.venv/bin/pip install -q uv
+	.venv/bin/uv pip install -q --python .venv/bin/python -e '.[uff]'
+	.venv/bin/mofmace setup
 
 docs: install
 	.venv/bin/sphinx-build -W -b html docs docs/_build/html

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,10 @@ def write_all(folder: Path) -> None:
 
 
 def _points(group: str) -> list[Any]:
-    return sorted((p for p in entry_points(group=group) if p.name.startswith("mofmace.")), key=lambda point: point.name)
+    points = [point for point in entry_points(group=group) if point.name.startswith("mofmace.")]
+    if find_spec("aiida_lsmo") is None:  # the extra `uff` is not installed
+        points = [point for point in points if not point.name.startswith("mofmace.uff_")]
+    return sorted(points, key=lambda point: point.name)
 
 
 def _cell(text: object) -> str:

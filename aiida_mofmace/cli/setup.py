@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -113,11 +115,25 @@ def find_cp2k(path: str | None) -> str | None:
     return None
 
 
+def find_raspa(path: str | None = None) -> str | None:
+    """Return the absolute path of RASPA: the one given, else `simulate` of the extra `uff`; None without either."""
+    if path:
+        return shutil.which(path)
+    spec = importlib.util.find_spec("RASPA2")
+    scripts = [Path(sys.executable).parent]
+    if spec is not None and spec.origin:
+        scripts.append(Path(spec.origin).parents[4] / "bin")  # prefix/lib/pythonX.Y/site-packages/RASPA2/__init__.py
+    return shutil.which("simulate", path=os.pathsep.join(map(str, scripts))) if spec else None
+
+
 @click.command()
 @click.option("-p", "--profile", default=PROFILE_NAME, show_default=True, help="Name of the AiiDA profile.")
 @click.option("--cp2k", default=None, help="CP2K executable. Default: the first of cp2k.psmp, cp2k.ssmp, cp2k found.")
+@click.option(
+    "--raspa", default=None, help="RASPA2's `simulate`. Default: that of the extra `uff`, where it is installed."
+)
 @click.option("--python", default=sys.executable, help="Python that has mace-torch, dscribe and scikit-learn.")
-def setup(profile: str, cp2k: str | None, python: str) -> None:
+def setup(profile: str, cp2k: str | None, raspa: str | None, python: str) -> None:
     """Make a profile, this machine as a computer and the codes; what is there already is left as it is.
 
     No service is needed: the profile uses SQLite and the ZeroMQ broker. Set AIIDA_PATH to keep it away from an AiiDA
@@ -129,6 +145,12 @@ def setup(profile: str, cp2k: str | None, python: str) -> None:
     _say("computer", computer.label, made)
     worker, made = ensure_code("worker", "mofmace.mace_md", str(Path(python).absolute()))
     _say("code", f"{worker.full_label} ({worker.filepath_executable})", made)
+    raspa_executable = find_raspa(raspa)
+    if raspa and raspa_executable is None:
+        raise click.ClickException(f"no executable {raspa!r}")
+    if raspa_executable is not None:
+        code, made = ensure_code("raspa", "raspa", raspa_executable)
+        _say("code", f"{code.full_label} ({code.filepath_executable})", made)
     executable = find_cp2k(cp2k)
     if cp2k and executable is None:
         raise click.ClickException(f"no executable {cp2k!r}")

@@ -34,8 +34,9 @@ def charged_cif(structure: orm.StructureData, charges: Sequence[float], name: st
     even = _neutral([charge - total / len(charges) for charge in charges])
     lengths = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
     cell = [f"_cell_{key} {value:.8f}" for key, value in zip(lengths, cell_to_cellpar(atoms.cell), strict=True)]
-    symmetry = ["_space_group_name_H-M_alt 'P 1'", "_space_group_IT_number 1"]
-    operations = ["loop_", "_space_group_symop_operation_xyz", "'x, y, z'"]
+    # RASPA knows the names of the older CIF dictionary only.
+    symmetry = ["_symmetry_space_group_name_H-M 'P 1'", "_symmetry_Int_Tables_number 1"]
+    operations = ["loop_", "_symmetry_equiv_pos_as_xyz", "'x, y, z'"]
     columns = ("label", "type_symbol", "fract_x", "fract_y", "fract_z", "charge")
     rows = [
         f"{symbol}{index} {symbol} {' '.join(f'{x:.8f}' for x in place)} {charge:.6f}"

@@ -106,9 +106,9 @@ def code_node(codes: Mapping[str, Any], key: str) -> orm.AbstractCode | None:
 
     :raises ValueError: if there are keys that no work chain knows
     """
-    unknown = sorted(set(codes) - {"worker", "cp2k"})
+    unknown = sorted(set(codes) - {"worker", "cp2k", "raspa"})
     if unknown:
-        raise ValueError(f"unknown keys of codes: {', '.join(unknown)}; known are worker and cp2k")
+        raise ValueError(f"unknown keys of codes: {', '.join(unknown)}; known are worker, cp2k and raspa")
     code = codes.get(key)
     if isinstance(code, str):
         return orm.load_code(code)

@@ -1,0 +1,147 @@
+"""Calculation functions around grand-canonical Monte Carlo with a generic force field."""
+
+from __future__ import annotations
+
+import io
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from aiida import orm
+from aiida.engine import calcfunction
+from ase import units
+from ase.io import write
+
+from aiida_mofmace.data.charged_cif import charged_cif
+from aiida_mofmace.data.frames import FramesData
+from aiida_mofmace.parsers.raspa_movie import parse_raspa_movie
+from aiida_mofmace.worker.kernels.folding import fold_snapshot
+from aiida_mofmace.worker.kernels.frames import Frames
+
+__all__ = ["charged_framework", "fold_snapshots", "pore_geometry", "uff_isotherm"]
+
+_MOVIES = "Movies/System_0"
+_PORE_FIGURES = re.compile(r"(\w+_Volume_fraction|\w+_cm\^3/g|Density): ([-+.\deE]+)")
+
+
+@calcfunction
+def charged_framework(structure: orm.StructureData, charges: orm.List) -> orm.CifData:
+    """Return the framework with its charges as RASPA reads it."""
+    text = charged_cif(structure, charges.get_list())
+    return orm.CifData(file=io.BytesIO(text.encode()), filename="framework.cif")
+
+
+@calcfunction
+def pore_geometry(structure: orm.StructureData, molecule: orm.Dict, samples: orm.Int) -> orm.Dict:
+    """Return the volume that the molecule's centre can reach, by Zeo++, in the words of aiida-lsmo.
+
+    :param molecule: probe radius in Å and density of the liquid in mol/l, as aiida-lsmo knows them
+    :param samples: random points for each atom
+    """
+    from pyzeo import AtomNetwork, volume
+
+    radius = float(molecule["proberad"])
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "framework.cif")
+        write(path, structure.get_ase())
+        report = volume(AtomNetwork.read_from_CIF(path, True), radius, radius, samples.value)
+    figures = {name: float(value) for name, value in _PORE_FIGURES.findall(report.decode())}
+    per_mass = figures["AV_cm^3/g"]
+    return orm.Dict(
+        {
+            "POAV_Volume_fraction": figures["AV_Volume_fraction"],
+            "POAV_cm^3/g": per_mass,
+            "pocket_volume_fraction": figures["NAV_Volume_fraction"],
+            "Number_of_blocking_spheres": 0,
+            "Estimated_saturation_loading": per_mass * float(molecule["molsatdens"]),
+            "Estimated_saturation_loading_unit": "mol/kg",
+            "is_porous": per_mass > 0.0,
+        }
+    )
+
+
+@calcfunction
+def uff_isotherm(structure: orm.StructureData, gas: orm.Dict, output: orm.Dict) -> orm.Dict:
+    """Return an isotherm in the project's words from that of aiida-lsmo.
+
+    :param output: ``output_parameters`` of the isotherm work chain
+    """
+    given = output.get_dict()
+    series = given.get("isotherm") or {key: [] for key in ("pressure", "loading_absolute_average")}
+    mass = float(structure.get_ase().get_masses().sum())
+    points = []
+    for index, pressure in enumerate(series["pressure"]):
+        loading, error = (float(series[f"loading_absolute_{name}"][index]) for name in ("average", "dev"))
+        heat, heat_error = (series[f"enthalpy_of_adsorption_{name}"][index] for name in ("average", "dev"))
+        points.append(
+            {
+                "pressure_Pa": pressure * 1e5,
+                "loading_mol_per_kg": loading,
+                "loading_mol_per_kg_error": error,
+                "loading_per_cell": loading * mass / 1000.0,
+                "loading_per_cell_error": error * mass / 1000.0,
+                "isosteric_heat_kJ_per_mol": None if heat is None else -heat,
+                "isosteric_heat_error_kJ_per_mol": heat_error,
+            }
+        )
+    return orm.Dict(
+        {
+            "temperature_K": given["temperature"],
+            "gas": gas["name"],
+            "framework_mass_amu": mass,
+            "cell_volume_A3": structure.get_cell_volume(),
+            "henry_coefficient_mol_per_kg_Pa": given["henry_coefficient_average"],
+            "henry_coefficient_error_mol_per_kg_Pa": given["henry_coefficient_dev"],
+            "widom_heat_kJ_per_mol": _widom_heat(given),
+            "points": points,
+        }
+    )
+
+
+def _widom_heat(given: dict[str, Any]) -> float | None:
+    """Heat of adsorption at zero loading: RT minus the energy of an inserted molecule."""
+    energy = given.get("adsorption_energy_widom_average")
+    thermal = units.kB * given["temperature"] / (units.kJ / units.mol)
+    return None if energy is None else thermal - float(energy)
+
+
+@calcfunction
+def fold_snapshots(
+    structure: orm.StructureData, gas: orm.Dict, parameters: orm.Dict, **retrieved: orm.FolderData
+) -> dict[str, FramesData]:
+    """Return snapshots of RASPA runs in single cells of the framework, drawn from all that are free of clashes.
+
+    :param parameters: repeats of the supercell, seed, snapshots of each run, minimum_distance in Å, groups by run
+    :param retrieved: folders of the runs by name
+    :return: frames by name of the run; a run that has none is missing
+    """
+    given, symbols = parameters.get_dict(), gas["symbols"]
+    framework = structure.get_ase()
+    generator = np.random.default_rng(given["seed"])
+    found: dict[str, FramesData] = {}
+    for name in sorted(retrieved):
+        images = []
+        for step, molecules in enumerate(_snapshots(retrieved[name], gas["name"], symbols)):
+            for image in fold_snapshot(framework, symbols, molecules, given["repeats"], given["minimum_distance"]):
+                group = f"{given['groups'][name]}_{image.info['loading']}{gas['name']}"
+                image.info |= {"step": step, "group": group}
+                images.append(image)
+        drawn = generator.permutation(len(images))[: given["snapshots"]]
+        if len(drawn):
+            frames = Frames.from_atoms([images[index] for index in np.sort(drawn)])
+            found[name] = FramesData.from_frames(frames)
+    return found
+
+
+def _snapshots(folder: orm.FolderData, molecule: str, symbols: list[str]) -> list[Any]:
+    repository = folder.base.repository
+    if "Movies" not in repository.list_object_names():
+        return []
+    names = [name for name in repository.list_object_names(_MOVIES) if f"component_{molecule}" in name]
+    return [
+        snapshot
+        for name in sorted(names)
+        for snapshot in parse_raspa_movie(repository.get_object_content(f"{_MOVIES}/{name}", mode="r"), symbols)
+    ]

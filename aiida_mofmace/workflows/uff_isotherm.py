@@ -1,0 +1,201 @@
+"""Isotherm of a rigid framework with a generic force field, and its snapshots in cells that can be labelled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aiida import orm
+from aiida.common.links import LinkType
+from aiida.engine import ExitCode, WorkChain
+from aiida.engine.processes.builder import ProcessBuilder
+from aiida.engine.processes.workchains.workchain import WorkChainSpec
+
+from aiida_mofmace.calculations.validators import check_code
+from aiida_mofmace.data.frames import FramesData
+
+from .harvest import reason
+from .inputs import code_node, gas_node
+from .jobs import child_seed, worker_options
+from .ports import define_system_ports
+from .protocols import filled_builder, resolve
+from .uff_functions import charged_framework, fold_snapshots, pore_geometry, uff_isotherm
+from .uff_isotherm_base import UffIsothermBaseWorkChain, molecule_settings
+
+__all__ = ["UffIsothermWorkChain"]
+
+_BAR = 1e5  # Pa
+_PORE_SAMPLES = 20000
+
+
+def validate_raspa_code(code: orm.AbstractCode | None, _: Any) -> str | None:
+    """Refuse a code that is no RASPA."""
+    return check_code(code, "raspa")
+
+
+def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
+    """Refuse charges of other atoms and a gas without a force field."""
+    if not {"structure", "charges", "gas"} <= set(inputs):
+        return None
+    atoms, charges = len(inputs["structure"].sites), inputs["charges"].get_list()
+    if len(charges) != atoms:
+        return f"{len(charges)} charges do not fit {atoms} atoms; give one for each atom, in the structure's order"
+    try:
+        molecule_settings(inputs["gas"]["name"])
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+class UffIsothermWorkChain(WorkChain):
+    """Adsorption as a generic force field sees it: UFF, rigid framework, rigid gas, RASPA through aiida-lsmo.
+
+    The isotherm is a product of its own, to be seen beside that of the trained potential. The snapshots are loaded
+    configurations for the selection, found without any dynamics.
+    """
+
+    @classmethod
+    def define(cls, spec: WorkChainSpec) -> None:
+        """Declare ports, outline and exit codes."""
+        super().define(spec)
+        spec.input(
+            "code", valid_type=orm.AbstractCode, validator=validate_raspa_code, help="RASPA2, its command `simulate`."
+        )
+        define_system_ports(spec, "uff_gcmc and resources")
+        spec.input("charges", valid_type=orm.List, help="Charge of each atom of the framework in e, in its order.")
+        spec.inputs.validator = validate_inputs
+        spec.output("isotherm", valid_type=orm.Dict, required=False, help="Points with RASPA's errors, also in mol/kg.")
+        spec.output("pores", valid_type=orm.Dict, help="Volume that the gas can reach, and that of closed pockets.")
+        spec.output_namespace(
+            "trajectories",
+            dynamic=True,
+            valid_type=FramesData,
+            help="Snapshots in single cells by pressure: pressure_00 and so on; no energies, no forces.",
+        )
+        spec.outline(cls.setup, cls.inspect_pores, cls.run_isotherm, cls.inspect_isotherm, cls.results)
+        spec.exit_code(301, "ERROR_RASPA_FAILED", message="RASPA gave no isotherm: {message}")
+        spec.exit_code(330, "ERROR_NO_PORE", message="The framework is closed to {gas}: no volume can be reached.")
+        spec.exit_code(
+            701,
+            "WARNING_CLOSED_POCKETS",
+            message="{percent} % of the volume are pockets that {gas} cannot reach; RASPA fills them all the same.",
+        )
+
+    @classmethod
+    def get_builder_from_protocol(
+        cls,
+        codes: Mapping[str, Any],
+        structure: orm.StructureData,
+        charges: orm.List | Sequence[float],
+        gas: str | orm.Dict = "CO2",
+        *,
+        protocol: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        seed: int = 0,
+    ) -> ProcessBuilder:
+        """Return a builder with the parameters of a protocol.
+
+        :param codes: code or label of one by key; "raspa" is needed
+        :param charges: of the framework's atoms in e, e.g. the output of :class:`Cp2kChargesCalculation`
+        :raises ValueError: if an input is refused; the message says what to do
+        """
+        inputs = {
+            "code": code_node(codes, "raspa"),
+            "structure": structure,
+            "charges": charges if isinstance(charges, orm.List) else orm.List(list(charges)),
+            "gas": gas_node(gas),
+            "seed": orm.Int(seed),
+            "parameters": orm.Dict(resolve(protocol, overrides)),
+            "metadata": {"label": f"UFF isotherm of {structure.get_formula()}"},
+        }
+        return filled_builder(cls, inputs)
+
+    def setup(self) -> None:
+        """Measure the pores."""
+        self.ctx.section = self.inputs.parameters["uff_gcmc"]
+        self.ctx.gas = self.inputs.gas["name"]
+        self.ctx.molecule = molecule_settings(self.ctx.gas).store()
+        self.ctx.pores = pore_geometry(self.inputs.structure, self.ctx.molecule, orm.Int(_PORE_SAMPLES))
+        self.out("pores", self.ctx.pores)
+
+    def inspect_pores(self) -> ExitCode | None:
+        """Give up where nothing can get in."""
+        if not self.ctx.pores["is_porous"]:
+            code: ExitCode = self.exit_codes.ERROR_NO_PORE
+            return code.format(gas=self.ctx.gas)
+        fraction = self.ctx.pores["POAV_Volume_fraction"]
+        self.report(f"{self.ctx.gas} can reach {100 * fraction:.1f} % of the volume")
+        return None
+
+    def run_isotherm(self) -> dict[str, Any]:
+        """Run RASPA at all pressures, one after the other."""
+        section = self.ctx.section
+        cycles = section["cycles"]
+        parameters = {
+            "ff_framework": "UFF",
+            "ff_cutoff": section["cutoff"],
+            "ff_shifted": section["shifted"],
+            "ff_tail_corrections": section["tail_corrections"],
+            "temperature": section["temperature"],
+            "pressure_list": [pressure / _BAR for pressure in section["pressures"]],
+            "raspa_widom_cycles": section["widom_cycles"],
+            "raspa_gcmc_init_cycles": section["initialization_cycles"],
+            "raspa_gcmc_prod_cycles": cycles,
+            "raspa_minKh": 0.0,
+            "movie_every": max(1, cycles // section["movie_frames"]),
+        }
+        inputs = {
+            "structure": charged_framework(self.inputs.structure, self.inputs.charges),
+            "molecule": self.ctx.molecule,
+            "parameters": orm.Dict(parameters),
+            "geometric": self.ctx.pores,
+            "raspa_base": {
+                "raspa": {
+                    "code": self.inputs.code,
+                    "settings": orm.Dict({"additional_retrieve_list": [["Movies/System_0/*component*.pdb", ".", 3]]}),
+                    "metadata": {"options": worker_options(self.inputs.parameters.get_dict())},
+                }
+            },
+            "metadata": {"call_link_label": "raspa", "label": f"GCMC of {self.ctx.gas} with UFF"},
+        }
+        return {"isotherm": self.submit(UffIsothermBaseWorkChain, inputs)}
+
+    def inspect_isotherm(self) -> ExitCode | None:
+        """See whether RASPA came to its end."""
+        node = self.ctx.isotherm
+        if node.is_finished_ok:
+            return None
+        code: ExitCode = self.exit_codes.ERROR_RASPA_FAILED
+        return code.format(message=reason(node))
+
+    def results(self) -> ExitCode | None:
+        """Hand out isotherm and snapshots."""
+        node, section = self.ctx.isotherm, self.ctx.section
+        isotherm = uff_isotherm(self.inputs.structure, self.inputs.gas, node.outputs.output_parameters)
+        self.out("isotherm", isotherm)
+        called = node.base.links.get_outgoing(link_type=LinkType.CALL_WORK).all()
+        runs = {link.link_label: link.node for link in called}
+        folders = {
+            f"pressure_{index:02d}": runs[f"run_raspa_gcmc_{index + 1}"] for index in range(len(section["pressures"]))
+        }
+        cells = next(iter(folders.values())).inputs.raspa.parameters["System"]["framework_1"]["UnitCells"]
+        groups = {
+            name: f"uff_{section['temperature']:g}K_{pressure:g}Pa"
+            for name, pressure in zip(folders, section["pressures"], strict=True)
+        }
+        parameters = {
+            "repeats": [int(number) for number in cells.split()],
+            "seed": child_seed(self.inputs.seed, "snapshots").value,
+            "snapshots": section["snapshots"],
+            "minimum_distance": section["minimum_distance"],
+            "groups": groups,
+        }
+        retrieved = {name: run.outputs.retrieved for name, run in folders.items()}
+        found = fold_snapshots(self.inputs.structure, self.inputs.gas, orm.Dict(parameters), **retrieved)
+        self.out("trajectories", found)
+        self.report(f"{sum(frames.n_frames for frames in found.values())} snapshots in single cells")
+        closed = self.ctx.pores["pocket_volume_fraction"]
+        if closed <= section["max_pocket_fraction"]:
+            return None
+        code: ExitCode = self.exit_codes.WARNING_CLOSED_POCKETS
+        return code.format(percent=f"{100 * closed:.1f}", gas=self.ctx.gas)

@@ -1,0 +1,104 @@
+"""Grand-canonical Monte Carlo with UFF on the real RASPA, and its snapshots in single cells."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from aiida import orm
+from aiida.engine import run_get_node
+
+from aiida_mofmace.cli.setup import find_raspa
+from aiida_mofmace.worker.kernels.geometry import closest_distance
+
+from .steps import mil_120
+
+pytest.importorskip("aiida_lsmo", reason="the extra `uff` is not installed")
+from aiida_mofmace.workflows.uff_functions import pore_geometry
+from aiida_mofmace.workflows.uff_isotherm import UffIsothermWorkChain
+from aiida_mofmace.workflows.uff_isotherm_base import molecule_settings
+
+CHARGES = json.loads((Path(__file__).parents[1] / "fixtures" / "raspa" / "mil_120_charges.json").read_text())
+SECTION = {
+    "pressures": [2e3, 1e5],
+    "widom_cycles": 200,
+    "initialization_cycles": 100,
+    "cycles": 100,
+    "movie_frames": 4,
+    "snapshots": 12,
+}
+
+
+@pytest.fixture
+def raspa(aiida_profile: Any, aiida_code_installed: Any) -> orm.InstalledCode:
+    """The `simulate` of the environment."""
+    path = find_raspa()
+    if path is None:
+        pytest.skip("RASPA is not installed")
+    code: orm.InstalledCode = aiida_code_installed(
+        label="raspa", default_calc_job_plugin="raspa", filepath_executable=path
+    )
+    return code
+
+
+def test_isotherm_and_snapshots(raspa: orm.InstalledCode) -> None:
+    framework = mil_120()
+    builder = UffIsothermWorkChain.get_builder_from_protocol(
+        {"raspa": raspa}, framework, CHARGES, overrides={"uff_gcmc": SECTION}, seed=4
+    )
+    outputs, node = run_get_node(builder)
+    assert node.is_finished_ok, node.exit_message
+    isotherm = outputs["isotherm"].get_dict()
+    low, high = isotherm["points"]
+    assert (low["pressure_Pa"], high["pressure_Pa"]) == pytest.approx((2e3, 1e5))
+    # UFF and TraPPE are known to overbind: 4 to 5 mol/kg, where experiments have 0.5 to 3.2.
+    assert 2.0 < low["loading_mol_per_kg"] < high["loading_mol_per_kg"] < 6.5
+    assert low["loading_per_cell"] == pytest.approx(low["loading_mol_per_kg"] * 0.4941, rel=1e-3)
+    assert 30.0 < low["isosteric_heat_kJ_per_mol"] < 80.0
+    assert isotherm["henry_coefficient_mol_per_kg_Pa"] > 1e-4
+    assert set(outputs["trajectories"]) == {"pressure_00", "pressure_01"}
+    frames = outputs["trajectories"]["pressure_01"].get_frames()
+    assert len(frames) == 12
+    assert frames.groups == [f"uff_303K_100000Pa_{loading}CO2" for loading in frames.loadings]
+    assert frames.loadings.mean() == pytest.approx(high["loading_per_cell"], abs=1.0)
+    check_snapshots(frames, framework.get_ase())
+    raspa_jobs = [job for job in node.called_descendants if isinstance(job, orm.CalcJobNode)]
+    settings = raspa_jobs[-1].inputs.parameters["GeneralSettings"]
+    assert settings["CutOffChargeCharge"] == settings["CutOff"] == 12.0
+
+
+def check_snapshots(frames: Any, framework: Any) -> None:
+    """The framework is where it was, and the molecules are whole and apart from everything."""
+    for index in range(len(frames)):
+        atoms = frames.atoms(index)
+        np.testing.assert_allclose(atoms.positions[:40], framework.positions, atol=1e-6)
+        molecules = atoms.positions[40:].reshape(-1, 3, 3)
+        assert atoms.get_chemical_symbols()[40:] == ["C", "O", "O"] * len(molecules)
+        bonds = np.linalg.norm(molecules[:, 1:] - molecules[:, :1], axis=-1)
+        np.testing.assert_allclose(bonds, 1.16, atol=0.01)
+        for number, molecule in enumerate(molecules):
+            others = np.concatenate([atoms.positions[:40], molecules[number + 1 :].reshape(-1, 3)])
+            assert closest_distance(molecule, others, atoms.cell.array) >= 2.0
+
+
+def test_pores_of_a_closed_framework(aiida_profile: Any) -> None:
+    """Half of the cell leaves no room for CO2; the real one does, and has no closed pockets."""
+    molecule = molecule_settings("CO2")
+    pores = pore_geometry(mil_120(), molecule, orm.Int(2000))
+    assert 0.03 < pores["POAV_Volume_fraction"] < 0.05
+    assert pores["pocket_volume_fraction"] == 0.0
+    atoms = mil_120().get_ase()
+    atoms.set_cell(atoms.cell * 0.8, scale_atoms=True)
+    assert not pore_geometry(orm.StructureData(ase=atoms), molecule, orm.Int(2000))["is_porous"]
+
+
+@pytest.mark.parametrize(
+    ("charges", "gas", "message"),
+    [([0.1, -0.1], "CO2", "2 charges do not fit 40 atoms"), (CHARGES, "H2O2", "H2O2")],
+)
+def test_refused_inputs(raspa: orm.InstalledCode, charges: list[float], gas: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        UffIsothermWorkChain.get_builder_from_protocol({"raspa": raspa}, mil_120(), charges, gas)
