@@ -1,4 +1,4 @@
-"""Sampling: molecular dynamics with one model at every temperature and loading."""
+"""Sampling: molecular dynamics at every temperature and loading, and Monte Carlo with a generic force field."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from aiida_mofmace.data.model import MaceModelData
 
 from .checks import check_loadings, check_model, check_repeats
 from .functions import make_supercell
-from .harvest import runs_with_frames
+from .harvest import reason, runs_with_frames
 from .inputs import code_node, foundation_model, gas_node
-from .jobs import md_inputs, md_key
+from .jobs import child_seed, md_inputs, md_key
 from .mace_md_base import MaceMdBaseWorkChain
 from .ports import define_code, define_system_ports
 from .protocols import filled_builder, resolve
@@ -28,11 +28,15 @@ from .window import RollingWindow
 
 __all__ = ["SamplingWorkChain"]
 
+_UFF = "uff_gcmc"
+
 
 def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
     """Refuse elements that the model does not know and loadings that do not fit into the pores."""
     if not {"structure", "gas", "model", "parameters", "seed"} <= set(inputs):
         return None
+    if ("charges" in inputs) != ("raspa_code" in inputs):
+        return "Monte Carlo with UFF needs both, charges of the framework and codes['raspa']; give both or neither"
     structure, gas = inputs["structure"], inputs["gas"]
     parameters = inputs["parameters"].get_dict()
     distance = parameters["md"]["insertion_minimum_distance"]
@@ -53,22 +57,34 @@ def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
 
 
 class SamplingWorkChain(RollingWindow):
-    """Explore the framework, empty and loaded, by MD with the model that there is."""
+    """Explore the framework, empty and loaded, by MD with the model that there is.
+
+    Where charges of the framework and RASPA are given, snapshots of grand-canonical Monte Carlo with UFF are added.
+    """
 
     @classmethod
     def define(cls, spec: WorkChainSpec) -> None:
         """Declare ports, outline and exit codes."""
         super().define(spec)
         define_code(spec)
-        define_system_ports(spec, "sampling, md, evaluation and resources")
+        define_system_ports(spec, "sampling, md, uff_gcmc, evaluation and resources")
         spec.input("model", valid_type=MaceModelData, help="Model that gives energies and forces.")
+        spec.input("raspa_code", valid_type=orm.AbstractCode, required=False, help="RASPA2, its command `simulate`.")
+        spec.input(
+            "charges",
+            valid_type=orm.List,
+            required=False,
+            help="Charge of each atom of the framework in e, in its order.",
+        )
         spec.inputs.validator = validate_inputs
         spec.output_namespace(
             "trajectories",
             dynamic=True,
             valid_type=FramesData,
-            help="Frames after equilibration, by run: md_300k_4 is 300 K with 4 molecules per cell.",
+            help="Frames after equilibration, by run: md_300k_4 is 300 K with 4 molecules per cell, "
+            "uff_pressure_00 the first pressure of Monte Carlo with UFF.",
         )
+        spec.output("uff_isotherm", valid_type=orm.Dict, required=False, help="Isotherm of the rigid framework by UFF.")
         spec.outline(cls.setup, while_(cls.should_run_md)(cls.run_md), cls.inspect_md)
         spec.exit_code(
             301,
@@ -84,16 +100,18 @@ class SamplingWorkChain(RollingWindow):
         gas: str | orm.Dict = "CO2",
         model: MaceModelData | str | Path | None = None,
         *,
+        charges: orm.List | None = None,
         protocol: str | None = None,
         overrides: Mapping[str, Any] | None = None,
         seed: int = 0,
     ) -> ProcessBuilder:
         """Return a builder with the parameters of a protocol.
 
-        :param codes: code or label of one by key; "worker" is needed
+        :param codes: code or label of one by key; "worker" is needed, "raspa" with charges
         :param structure: framework without gas
         :param gas: name of a known gas, or the description of one
         :param model: node, path or name of a model; None for the protocol's own
+        :param charges: of the framework's atoms in e, for Monte Carlo with UFF; None for MD alone
         :param overrides: changes of the protocol, nested like its file
         :param seed: from which the seeds of all jobs are made
         :raises ValueError: if an input is refused; the message says what to do
@@ -101,6 +119,8 @@ class SamplingWorkChain(RollingWindow):
         parameters = resolve(protocol, overrides)
         inputs = {
             "code": code_node(codes, "worker"),
+            "raspa_code": None if charges is None else code_node(codes, "raspa"),
+            "charges": charges,
             "structure": structure,
             "gas": gas_node(gas),
             "model": foundation_model(model, parameters),
@@ -124,7 +144,8 @@ class SamplingWorkChain(RollingWindow):
             for temperature in sampling["temperatures"]
             for loading in sampling["loadings"]
         }
-        self.open_window(list(self.ctx.runs), self.ctx.parameters["resources"]["max_concurrent"])
+        monte_carlo = [_UFF] if "charges" in self.inputs else []
+        self.open_window([*monte_carlo, *self.ctx.runs], self.ctx.parameters["resources"]["max_concurrent"])
         self.report(f"{len(self.ctx.runs)} MD runs of {sampling['steps']} steps")
 
     def should_run_md(self) -> bool:
@@ -137,6 +158,8 @@ class SamplingWorkChain(RollingWindow):
 
     def submit_md(self, key: str) -> orm.ProcessNode:
         """Submit one run."""
+        if key == _UFF:
+            return self._submit_monte_carlo()
         parameters = self.ctx.parameters
         run = {"run": parameters["sampling"], "model": self.inputs.model, **self.ctx.runs[key]}
         system = {**self.inputs, "structure": self.ctx.structure}
@@ -150,9 +173,26 @@ class SamplingWorkChain(RollingWindow):
         }
         return self.submit(MaceMdBaseWorkChain, inputs)
 
+    def _submit_monte_carlo(self) -> orm.ProcessNode:
+        from .uff_isotherm import UffIsothermWorkChain  # needs the extra `uff`, which sampling by MD does not
+
+        inputs = {name: self.inputs[name] for name in ("structure", "gas", "charges", "parameters")}
+        inputs |= {"code": self.inputs.raspa_code, "seed": child_seed(self.inputs.seed, _UFF)}
+        return self.submit(UffIsothermWorkChain, {**inputs, "metadata": {"call_link_label": _UFF}})
+
+    def _inspect_monte_carlo(self, node: orm.ProcessNode) -> None:
+        if not node.is_finished_ok:
+            self.report(f"{_UFF} {reason(node)}")
+        if "isotherm" in node.outputs:
+            self.out("uff_isotherm", node.outputs.isotherm)
+        if "trajectories" in node.outputs:
+            self.out_many({f"trajectories.uff_{key}": found for key, found in node.outputs.trajectories.items()})
+
     def inspect_md(self) -> ExitCode | None:
         """Hand out the trajectories; say which runs failed, and give up if too few gave frames."""
         nodes = self.window_results()
+        if _UFF in nodes:
+            self._inspect_monte_carlo(nodes.pop(_UFF))
         sampled = runs_with_frames(self, nodes)
         failed = [key for key in nodes if key not in sampled]
         self.out_many({f"trajectories.{key}": node.outputs.trajectory for key, node in sampled.items()})

@@ -66,6 +66,33 @@ def test_supercells_are_loaded_per_cell(codes: dict[str, Any]) -> None:
     assert (inputs["parameters"]["loading"], inputs["parameters"]["group"]) == (4, "md_300K_2CO2")
 
 
+def test_monte_carlo_needs_charges_and_raspa(codes: dict[str, Any], aiida_code_installed: Any) -> None:
+    pytest.importorskip("aiida_lsmo", reason="the extra `uff` is not installed")
+    from aiida_mofmace.workflows.uff_isotherm import UffIsothermWorkChain
+
+    charges = orm.List([0.0] * 40)
+    raspa = aiida_code_installed(label="no-raspa", default_calc_job_plugin="raspa", filepath_executable="/bin/true")
+    build = SamplingWorkChain.get_builder_from_protocol
+    with pytest.raises(ValueError, match="give both or neither"):
+        build(codes, mil_120(), charges=charges, overrides=OVERRIDES)
+    sampling = process_of(build({**codes, "raspa": raspa}, mil_120(), charges=charges, overrides=OVERRIDES, seed=5))
+    sampling.setup()
+    sampling.run_md()
+    process_class, inputs = sampling.submitted[0]
+    assert process_class is UffIsothermWorkChain
+    assert UffIsothermWorkChain.spec().inputs.validate(inputs) is None
+    isotherm = orm.Dict({"points": []})
+    nodes = {
+        "uff_gcmc": finished(
+            UffIsothermWorkChain, {"isotherm": isotherm, "trajectories": {"pressure_00": trajectory(1)}}
+        ),
+        "md_300k_0": finished(MaceMdBaseWorkChain, {"trajectory": trajectory(0), **results()}),
+    }
+    assert finish(sampling, nodes) is None
+    assert sorted(sampling.outputs["trajectories"]) == ["md_300k_0", "uff_pressure_00"]
+    assert sampling.outputs["uff_isotherm"].uuid == isotherm.uuid
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
