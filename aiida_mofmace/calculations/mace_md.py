@@ -16,6 +16,8 @@ from .validators import check_elements, check_integer, check_positive, first_mes
 
 __all__ = ["MaceMdCalculation"]
 
+_ENGINES = ("native", "lammps")
+
 
 def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
     """Refuse elements that the model does not know and a run without anything to move."""
@@ -33,8 +35,18 @@ def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
     return check_elements([*framework, *gas_elements(gas)], [model], "structure and gas")
 
 
+def _check_engine(parameters: Mapping[str, Any]) -> str | None:
+    """Refuse an engine that is none, and a pressure for one that cannot keep it."""
+    engine = parameters.get("engine", "native")
+    if engine not in _ENGINES:
+        return f"engine is {engine!r}; it must be one of {', '.join(_ENGINES)}"
+    if parameters.get("pressure") is not None and engine != "lammps":
+        return "only the engine lammps keeps a pressure; set engine to lammps, or pressure to null"
+    return None
+
+
 class MaceMdCalculation(WorkerCalculation):
-    """Molecular dynamics (NVT) of a framework with a number of gas molecules, or of the gas molecule alone."""
+    """Molecular dynamics (NVT, NPT) of a framework with a number of gas molecules, or of the gas molecule alone."""
 
     PROGRAM = "md"
     RETRIEVED = ("frames.npz", "observables.npz", "checkpoint.npz")
@@ -76,6 +88,7 @@ class MaceMdCalculation(WorkerCalculation):
             [
                 check_positive(parameters, {"temperature": "K", "timestep_fs": "fs"}),
                 check_integer(parameters, {"steps": 1, "stride": 1}),
+                _check_engine(parameters),
                 check_integer({"loading": parameters.get("loading", 0)}, {"loading": 0}),
             ]
         )

