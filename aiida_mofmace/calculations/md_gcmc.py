@@ -16,6 +16,8 @@ from .validators import check_elements, check_integer, check_positive, first_mes
 
 __all__ = ["MdGcmcCalculation"]
 
+_MOVES = ("exchange", "translation", "rotation", "reinsertion")
+
 
 def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
     """Refuse elements that the model does not know."""
@@ -23,6 +25,18 @@ def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
         return None
     elements = [*inputs["structure"].get_symbols_set(), *gas_elements(inputs["gas"])]
     return check_elements(elements, [inputs["model"]], "structure and gas")
+
+
+def _check_initial(given: Any) -> list[str | None]:
+    """Refuse a number of molecules, or one of a component, that is negative or not whole."""
+    loadings = given if isinstance(given, Mapping) else {"initial_loading": given}
+    return [check_integer({f"{name}": value}, {f"{name}": 0}) for name, value in loadings.items()]
+
+
+def _check_moves(moves: Any) -> str | None:
+    """Refuse kinds of Monte Carlo moves that there are not."""
+    unknown = sorted(set(moves) - set(_MOVES)) if isinstance(moves, Mapping) else [str(moves)]
+    return f"moves {', '.join(unknown)} are unknown; known are {', '.join(_MOVES)}" if unknown else None
 
 
 class MdGcmcCalculation(WorkerCalculation):
@@ -40,7 +54,8 @@ class MdGcmcCalculation(WorkerCalculation):
         spec.input(
             "gas",
             valid_type=orm.Dict,
-            help="Gas molecule: name, symbols, positions in Å, linear, critical constants in K and Pa.",
+            help="Gas molecule: name, symbols, positions in Å, linear, critical constants in K and Pa; or a mixture: "
+            "name and components, each such a description with its mole_fraction.",
         )
         spec.input(
             "checkpoint", valid_type=orm.SinglefileData, required=False, help="State of an earlier chunk to go on from."
@@ -51,7 +66,8 @@ class MdGcmcCalculation(WorkerCalculation):
             "timeseries",
             valid_type=orm.ArrayData,
             required=False,
-            help="step, loading (molecules), potential_energy (eV), temperature (K); shape (n,) each.",
+            help="step, loading (molecules), potential_energy (eV), temperature (K); of a mixture also loading_NAME of "
+            "each component; shape (n,) each.",
         )
         spec.output("checkpoint", valid_type=orm.SinglefileData, required=False, help="State at the last step.")
         spec.output(
@@ -67,7 +83,8 @@ class MdGcmcCalculation(WorkerCalculation):
                 check_integer(
                     parameters, {"steps": 1, "stride": 1, "md_steps_per_attempt": 1, "attempts_per_block": 1}
                 ),
-                check_integer({"initial_loading": parameters.get("initial_loading", 0)}, {"initial_loading": 0}),
+                *_check_initial(parameters.get("initial_loading", 0)),
+                _check_moves(parameters.get("moves", {"exchange": 1.0})),
             ]
         )
 

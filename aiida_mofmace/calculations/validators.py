@@ -59,8 +59,10 @@ def check_elements(elements: Iterable[str], models: Iterable[MaceModelData], wha
 
 
 def gas_elements(gas: orm.Dict | None) -> list[str]:
-    """Return the symbols of a gas molecule; none without a gas."""
-    return [] if gas is None else [str(symbol) for symbol in gas.get_dict().get("symbols", [])]
+    """Return the symbols of a gas molecule, or of all in a mixture; none without a gas."""
+    content = {} if gas is None else gas.get_dict()
+    parts = content.get("components", [content])
+    return [str(symbol) for part in parts for symbol in part.get("symbols", [])]
 
 
 def _number(value: Any) -> float | None:

@@ -9,7 +9,12 @@ import numpy as np
 from aiida import orm
 from aiida.engine import calcfunction
 
-from aiida_mofmace.worker.kernels.thermodynamics import heat_of_adsorption, kilojoule_per_mole, mole_per_kilogram
+from aiida_mofmace.worker.kernels.thermodynamics import (
+    cm3_stp_per_gram,
+    heat_of_adsorption,
+    kilojoule_per_mole,
+    mole_per_kilogram,
+)
 
 __all__ = ["assemble_heat", "assemble_isotherm", "framework_mass", "is_converged"]
 
@@ -22,21 +27,26 @@ def framework_mass(structure: orm.StructureData) -> float:
 def is_converged(results: Mapping[str, Any], mass: float, section: Mapping[str, Any]) -> bool:
     """Whether a point of the isotherm has been sampled long enough.
 
-    A small error alone is not enough: a loading that has hardly changed yet has one too.
+    A small error alone is not enough: a loading that has hardly changed yet has one too. Of a mixture, every component
+    has to fulfil what the whole has to.
 
     :param results: of the hybrid MD-GCMC, all chunks so far
     :param mass: of the framework in amu
     :param section: isotherm section of the parameters: min_steps, min_exchanges, min_effective_samples and error_target
         in mol/kg
     """
-    error, samples = results.get("loading_error"), results.get("effective_samples")
-    if error is None or samples is None or results["steps_done"] < section["min_steps"]:
+    if results["steps_done"] < section["min_steps"]:
         return False
-    exchanges = sum(counts["accepted"] for counts in results["acceptance"].values())
+    parts = [results, *results.get("components", {}).values()]
+    errors = [part.get("loading_error") for part in parts]
+    samples = [part.get("effective_samples") for part in parts]
+    if None in errors or None in samples:
+        return False
+    exchanges = sum(results["acceptance"][move]["accepted"] for move in ("insertion", "deletion"))
     return bool(
         exchanges >= section["min_exchanges"]
-        and samples >= section["min_effective_samples"]
-        and mole_per_kilogram(error, mass) <= section["error_target"]
+        and min(samples) >= section["min_effective_samples"]
+        and mole_per_kilogram(max(errors), mass) <= section["error_target"]
     )
 
 
@@ -77,25 +87,35 @@ def _point(
     point: Mapping[str, Any], results: Mapping[str, Any], mass: float, section: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return one point in molecules per cell, mol/kg and kJ/mol."""
-    loading, error = results["mean_loading"], results.get("loading_error")
-    heat, heat_error = results.get("isosteric_heat"), results.get("isosteric_heat_error")
+    components = results.get("components", {})
     return {
         "pressure_Pa": point["pressure"],
         "fugacity_Pa": point["fugacity"],
-        "loading_per_cell": loading,
-        "loading_per_cell_error": error,
-        "loading_mol_per_kg": mole_per_kilogram(loading, mass),
-        "loading_mol_per_kg_error": None if error is None else mole_per_kilogram(error, mass),
-        "statistical_inefficiency": results.get("statistical_inefficiency"),
-        "effective_samples": results.get("effective_samples"),
+        **_amounts(results, mass),
         "converged": is_converged(results, mass, section) and not point.get("reason"),
         "reason": point.get("reason", ""),
         "acceptance": results["acceptance"],
         "model_holes": results.get("model_holes"),
-        "isosteric_heat_kJ_per_mol": None if heat is None else kilojoule_per_mole(heat),
-        "isosteric_heat_error_kJ_per_mol": None if heat_error is None else kilojoule_per_mole(heat_error),
+        "components": {name: _amounts(part, mass) for name, part in components.items()} if len(components) > 1 else {},
         "chunks": point["chunks"],
         "steps": results["steps_done"],
+    }
+
+
+def _amounts(results: Mapping[str, Any], mass: float) -> dict[str, Any]:
+    """Return loading and isosteric heat of a gas, or of one component, with their errors and units."""
+    loading, error = results["mean_loading"], results.get("loading_error")
+    heat, heat_error = results.get("isosteric_heat"), results.get("isosteric_heat_error")
+    return {
+        "loading_per_cell": loading,
+        "loading_per_cell_error": error,
+        "loading_mol_per_kg": mole_per_kilogram(loading, mass),
+        "loading_mol_per_kg_error": None if error is None else mole_per_kilogram(error, mass),
+        "loading_cm3_stp_per_gram": cm3_stp_per_gram(loading, mass),
+        "statistical_inefficiency": results.get("statistical_inefficiency"),
+        "effective_samples": results.get("effective_samples"),
+        "isosteric_heat_kJ_per_mol": None if heat is None else kilojoule_per_mole(heat),
+        "isosteric_heat_error_kJ_per_mol": None if heat_error is None else kilojoule_per_mole(heat_error),
     }
 
 

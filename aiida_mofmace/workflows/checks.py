@@ -25,7 +25,7 @@ from aiida_mofmace.data.dataset import LabelledDatasetData
 from aiida_mofmace.data.level import LevelOfTheory
 from aiida_mofmace.data.model import MaceModelData
 from aiida_mofmace.worker.errors import WorkerError
-from aiida_mofmace.worker.kernels.gases import Gas
+from aiida_mofmace.worker.kernels.gases import mixture
 from aiida_mofmace.worker.kernels.loading import place_molecules
 
 __all__ = [
@@ -73,6 +73,8 @@ _POSITIVE = {
     "gas_phase_box": "Å",
     "isolated_atom_box": "Å",
     "insertion_minimum_distance": "Å",
+    "translation_step": "Å",
+    "rotation_step": "degrees",
     "learning_rate": "",
     "max_force": "eV/Å",
     "max_energy_deviation": "eV/atom",
@@ -179,7 +181,7 @@ def check_loadings(
     largest = max(loadings, default=0) * math.prod(repeats)
     atoms = structure.get_ase().repeat(tuple(repeats))
     try:
-        place_molecules(atoms, Gas.from_dict(gas.get_dict()), largest, distance, np.random.default_rng(seed))
+        place_molecules(atoms, mixture(gas.get_dict())[0][0], largest, distance, np.random.default_rng(seed))
     except WorkerError as error:
         return f"loading {largest}: {error}"
     return None

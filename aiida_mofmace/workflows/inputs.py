@@ -17,7 +17,7 @@ from aiida_mofmace.data.model import MaceModelData
 from aiida_mofmace.protocols import gas_names, load_gas
 from aiida_mofmace.starter import STARTER_TRAIN, STARTER_VALID
 from aiida_mofmace.worker.errors import WorkerError
-from aiida_mofmace.worker.kernels.gases import Gas
+from aiida_mofmace.worker.kernels.gases import mixture
 from aiida_mofmace.worker.kernels.geometry import minimum_pair_distance
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "structure_from_cif",
     "training_inputs",
     "validate_gas",
+    "validate_mixture",
     "validate_structure",
 ]
 
@@ -74,12 +75,17 @@ def _plain_structure(atoms: Atoms) -> orm.StructureData:
     return orm.StructureData(ase=plain)
 
 
-def gas_node(gas: str | orm.Dict) -> orm.Dict:
-    """Return the description of a gas by name; a node is returned as it is.
+def gas_node(gas: str | Mapping[str, float] | orm.Dict) -> orm.Dict:
+    """Return the description of a gas by name, or of a mixture by mole fractions; a node is returned as it is.
 
-    :raises ValueError: if the gas is unknown
+    :raises ValueError: if a gas is unknown
     """
-    return gas if isinstance(gas, orm.Dict) else orm.Dict(load_gas(gas))
+    if isinstance(gas, orm.Dict):
+        return gas
+    if isinstance(gas, str):
+        return orm.Dict(load_gas(gas))
+    components = [{**load_gas(name), "mole_fraction": fraction} for name, fraction in gas.items()]
+    return orm.Dict({"name": "+".join(gas), "components": components})
 
 
 def foundation_model(model: MaceModelData | str | Path | None, parameters: Mapping[str, Any]) -> MaceModelData:
@@ -181,11 +187,18 @@ def _refuse_atoms(structure: orm.StructureData) -> str | None:
 
 
 def validate_gas(gas: orm.Dict | None, _: Any) -> str | None:
-    """Refuse a gas whose description is not complete or cannot be right."""
+    """Refuse a gas whose description is not complete or cannot be right, and a mixture."""
+    if gas is not None and "components" in gas.get_dict():
+        return "mixtures are for isotherms alone; give one gas here"
+    return validate_mixture(gas, _)
+
+
+def validate_mixture(gas: orm.Dict | None, _: Any) -> str | None:
+    """Refuse a gas or a mixture whose description is not complete or cannot be right."""
     if gas is None:
         return None
     try:
-        Gas.from_dict(gas.get_dict())
+        mixture(gas.get_dict())
     except (WorkerError, ValueError, TypeError) as error:
         return f"{error}; take one of the known gases by name: {', '.join(gas_names())}"
     return None

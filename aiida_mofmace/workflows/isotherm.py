@@ -52,7 +52,7 @@ def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
 
 
 class MDGCMCIsothermWorkChain(RollingWindow):
-    """Loading of the flexible framework at every pressure with an error bar, and the heat of adsorption.
+    """Loading of the framework with a gas or a mixture at every pressure with an error bar, and the heat of adsorption.
 
     Each pressure is run in chunks, each from the checkpoint of the one before, until the error of the mean loading is
     small enough or the limit of steps is met. The pressures run side by side.
@@ -63,7 +63,7 @@ class MDGCMCIsothermWorkChain(RollingWindow):
         """Declare ports, outline and exit codes."""
         super().define(spec)
         define_code(spec)
-        define_system_ports(spec, "isotherm, heat_of_adsorption, md, gcmc, evaluation and resources")
+        define_system_ports(spec, "isotherm, heat_of_adsorption, md, gcmc, evaluation and resources", mixtures=True)
         spec.input("model", valid_type=MaceModelData, help="Model that gives energies and forces.")
         spec.input(
             "pressures",
@@ -96,14 +96,17 @@ class MDGCMCIsothermWorkChain(RollingWindow):
         cls,
         codes: Mapping[str, Any],
         structure: orm.StructureData,
-        gas: str | orm.Dict = "CO2",
+        gas: str | Mapping[str, float] | orm.Dict = "CO2",
         model: MaceModelData | str | Path | None = None,
         *,
         protocol: str | None = None,
         overrides: Mapping[str, Any] | None = None,
         seed: int = 0,
     ) -> ProcessBuilder:
-        """Return a builder with the parameters of a protocol; arguments as in :class:`SamplingWorkChain`."""
+        """Return a builder with the parameters of a protocol; arguments as in :class:`SamplingWorkChain`.
+
+        :param gas: one gas, or the mole fractions of a mixture by the names of its components
+        """
         parameters = resolve(protocol, overrides)
         inputs = {
             "code": code_node(codes, "worker"),
@@ -126,8 +129,10 @@ class MDGCMCIsothermWorkChain(RollingWindow):
             f"pressure_{index:02d}": {"pressure": float(pressure), "chunks": 0, "steps": 0, "last": None, "reason": ""}
             for index, pressure in enumerate(pressures)
         }
-        self.ctx.heat = {name: {"parts": 0, "last": None} for name in _HEAT}
-        keys = [*(f"{point}_chunk_00" for point in self.ctx.points), *_HEAT]
+        # The heat by equation 2 is that of one kind of molecule; a mixture has its isosteric heats.
+        runs = () if "components" in self.inputs.gas.get_dict() else _HEAT
+        self.ctx.heat = {name: {"parts": 0, "last": None} for name in runs}
+        keys = [*(f"{point}_chunk_00" for point in self.ctx.points), *runs]
         self.open_window(keys, self.ctx.parameters["resources"]["max_concurrent"])
 
     def should_run_chunks(self) -> bool:
@@ -216,7 +221,7 @@ class MDGCMCIsothermWorkChain(RollingWindow):
             if not node.is_finished_ok or node.outputs.results.get_dict().get("explosion")
         }
         self.ctx.heat_failure = "; ".join(f"{name} {reason(node)}" for name, node in broken.items())
-        if broken:
+        if broken or not nodes:
             return
         section = self.ctx.parameters["heat_of_adsorption"]
         settings = orm.Dict({key: section[key] for key in ("temperature", "n_molecules")})

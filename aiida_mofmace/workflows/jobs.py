@@ -11,8 +11,8 @@ from aiida import orm
 from aiida_mofmace.data.dataset import LabelledDatasetData
 from aiida_mofmace.data.frames import FramesData
 from aiida_mofmace.data.model import MaceModelData
-from aiida_mofmace.worker.kernels.gases import Gas
-from aiida_mofmace.worker.kernels.thermodynamics import fugacity
+from aiida_mofmace.worker.kernels.gases import mixture
+from aiida_mofmace.worker.kernels.thermodynamics import fugacities
 
 from .label_quality import quality_bounds
 
@@ -163,13 +163,14 @@ def gcmc_inputs(
     """
     gas = inputs["gas"].get_dict()
     temperature = run["temperature"]
+    values = fugacities(pressure, temperature, mixture(gas), run["equation_of_state"])
     content = {
         **parameters["evaluation"],
         **parameters["md"],
         **parameters["gcmc"],
         "temperature": temperature,
         "pressure": pressure,
-        "fugacity": fugacity(pressure, temperature, Gas.from_dict(gas), run["equation_of_state"]),
+        "fugacity": values if len(values) > 1 else next(iter(values.values())),
         "initial_loading": run["initial_loading"],
         "explosion_distance": parameters["md"]["minimum_distance"],
         "steps": steps,

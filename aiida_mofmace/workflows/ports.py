@@ -12,7 +12,7 @@ from aiida_mofmace.calculations.cp2k_label import validate_cp2k_code, validate_l
 from aiida_mofmace.data.model import MaceModelData
 
 from .checks import validate_parameters
-from .inputs import validate_gas, validate_structure
+from .inputs import validate_gas, validate_mixture, validate_structure
 
 __all__ = ["define_code", "define_label_ports", "define_replay_ports", "define_system_ports", "given"]
 
@@ -27,10 +27,11 @@ def define_code(spec: WorkChainSpec, name: str = "code") -> None:
     )
 
 
-def define_system_ports(spec: WorkChainSpec, sections: str) -> None:
+def define_system_ports(spec: WorkChainSpec, sections: str, mixtures: bool = False) -> None:
     """Declare framework, gas, seed and parameters.
 
     :param sections: names of the sections of the parameters that the work chain reads
+    :param mixtures: whether the gas may be a mixture
     """
     spec.input(
         "structure",
@@ -41,8 +42,9 @@ def define_system_ports(spec: WorkChainSpec, sections: str) -> None:
     spec.input(
         "gas",
         valid_type=orm.Dict,
-        validator=validate_gas,
-        help="Gas molecule: name, symbols, positions in Å, linear, critical constants in K and Pa, acentric factor.",
+        validator=validate_mixture if mixtures else validate_gas,
+        help="Gas molecule: name, symbols, positions in Å, linear, critical constants in K and Pa, acentric factor"
+        + ("; or name and components of a mixture, each with its mole_fraction." if mixtures else "."),
     )
     spec.input("seed", valid_type=orm.Int, help="Seed from which those of all jobs are made.")
     spec.input(

@@ -33,6 +33,14 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "md_steps_per_attempt": 5,
         "attempts_per_block": 1,
     },
+    "mofmace.widom": {
+        "temperature": 300.0,
+        "timestep_fs": 0.5,
+        "steps": 10,
+        "stride": 1,
+        "insertions": 5,
+        "equilibration_steps": 0,
+    },
     "mofmace.diversity_select": {"method": "kmeans", "n_select": 3},
     "mofmace.committee": {"window": [0.06, 0.24]},
     "mofmace.fine_tune": {"batch_size": 2, "max_epochs": 2, "learning_rate": 1e-3, "valid_fraction": 0.1},
@@ -65,6 +73,7 @@ def inputs_of(plugin: str, code: orm.AbstractCode, model: MaceModelData) -> dict
     special: dict[str, dict[str, Any]] = {
         "mofmace.mace_md": {"model": model, "structure": structure("AlO"), "gas": orm.Dict(CO2)},
         "mofmace.md_gcmc": {"model": model, "structure": structure("AlO"), "gas": orm.Dict(CO2)},
+        "mofmace.widom": {"model": model, "structure": structure("AlO"), "gas": orm.Dict(CO2)},
         "mofmace.diversity_select": {"trajectories": {"a": trajectory("AlO")}},
         "mofmace.committee": {"models": {"a": model}, "trajectories": {"a": trajectory("AlO")}},
         "mofmace.fine_tune": {"dataset": dataset("AlO"), "foundation": model},
@@ -107,6 +116,9 @@ def test_good_input_is_taken(refusal: Callable[..., str], plugin: str) -> None:
         ("mofmace.md_gcmc", {"dtype": "float16"}, "dtype is 'float16'; it must be one of float32, float64"),
         ("mofmace.md_gcmc", {"md_steps_per_attempt": 0}, "md_steps_per_attempt is 0; give an integer of at least 1"),
         ("mofmace.md_gcmc", {"attempts_per_block": 0}, "attempts_per_block is 0; give an integer of at least 1"),
+        ("mofmace.md_gcmc", {"moves": {"swap": 1.0}}, "moves swap are unknown; known are exchange, translation"),
+        ("mofmace.md_gcmc", {"initial_loading": {"CO2": -1}}, "CO2 is -1; give an integer of at least 0"),
+        ("mofmace.widom", {"insertions": 0}, "insertions is 0; give an integer of at least 1"),
         ("mofmace.diversity_select", {"n_select": 0}, "n_select is 0; give an integer of at least 1"),
         ("mofmace.mace_md", {"engine": "gromacs"}, "engine is 'gromacs'; it must be one of native, lammps"),
         (

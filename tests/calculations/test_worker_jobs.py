@@ -22,7 +22,7 @@ from aiida_mofmace.data.level import LevelOfTheory
 from aiida_mofmace.data.model import MaceModelData
 from aiida_mofmace.worker.kernels.frames import Frames
 
-from ..worker.engine_fixtures import CO2, write_tiny_mace
+from ..worker.engine_fixtures import CO2, WATER, write_tiny_mace
 
 EVALUATION = {"device": "cpu", "dtype": "float64"}
 MD = {
@@ -137,6 +137,47 @@ def _check_selection(selection: dict[str, Any], sources: dict[str, Frames]) -> N
         assert found.get_chemical_symbols() == expected.get_chemical_symbols()
     assert selection["selected"].n_frames == 2
     assert sorted(set(selection["map"].get_array("kind"))) == [0, 2]
+
+
+def test_exchange_of_a_mixture_and_insertion_on_trial(
+    worker_code: orm.InstalledCode, model_file: Path, options: dict[str, Any]
+) -> None:
+    """Rigid CO2 and water in a rigid framework through the job layer; then the Henry coefficient of CO2."""
+    model = MaceModelData.from_file(model_file)
+    components = [CO2 | {"mole_fraction": 0.5}, WATER | {"mole_fraction": 0.5}]
+    common = {"temperature": 300.0, "timestep_fs": 0.5, "thermostat_time_fs": 20.0, "max_temperature_factor": 50.0}
+    common |= {"minimum_distance": 1.0, "model_hole_bound": -10.0, "explosion_distance": 0.3, "device": "cpu"}
+    common |= {"steps": 20, "stride": 10, "gas_flexible": False, "framework_flexible": False}
+    what = {
+        "pressure": 1e5,
+        "fugacity": {"CO2": 1e6, "H2O": 2e6},
+        "md_steps_per_attempt": 1,
+        "attempts_per_block": 5,
+        "moves": {"exchange": 2.0, "translation": 1.0, "rotation": 1.0},
+        "translation_step": 1.0,
+        "rotation_step": 30.0,
+        "max_loading": 3,
+    }
+    inputs = {"model": model, "structure": framework()}
+    mixed, node = run(
+        "mofmace.md_gcmc",
+        worker_code,
+        options,
+        gas=orm.Dict({"name": "wet", "components": components}),
+        parameters=orm.Dict(common | what),
+        **inputs,
+    )
+    assert node.is_finished_ok, node.exit_message
+    assert set(mixed["results"]["components"]) == {"CO2", "H2O"}
+    series = mixed["timeseries"]
+    loadings = series.get_array("loading_CO2") + series.get_array("loading_H2O")
+    assert list(series.get_array("loading")) == list(loadings)
+    trial = orm.Dict(common | {"equilibration_steps": 0, "insertions": 4, "stride": 1})
+    widom, node = run("mofmace.widom", worker_code, options, gas=orm.Dict(CO2), parameters=trial, **inputs)
+    assert node.is_finished_ok, node.exit_message
+    assert widom["results"]["insertions"]["attempted"] == 80
+    assert len(widom["timeseries"].get_array("boltzmann_factor")) == 20
+    assert widom["checkpoint"].filename == "checkpoint.npz"
 
 
 @pytest.mark.parametrize("processes", [1, 2])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from aiida_mofmace.worker.stopping import StopRequest
 
 from .engine_fixtures import CO2, Array, BondedMolecules, LennardJones, thermal
 
+STARTER = Path(__file__).parents[2] / "aiida_mofmace" / "starter" / "starter.model"
 TEMPERATURE = 300.0
 ARGON = CO2 | {"name": "Ar", "symbols": ["Ar"], "positions": [[0, 0, 0]]}
 KRYPTON = ARGON | {"name": "Kr", "symbols": ["Kr"]}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from ase import Atoms, units
@@ -16,9 +14,7 @@ from aiida_mofmace.worker.kernels.loading import place_molecules
 from aiida_mofmace.worker.kernels.model import MaceEvaluator
 from aiida_mofmace.worker.kernels.thermostats import NoThermostat
 
-from .gcmc_proofs import Figure, enumeration, henry, ideal_gas, langmuir, lennard_jones
-
-STARTER = Path(__file__).parents[2] / "aiida_mofmace" / "starter" / "starter.model"
+from .gcmc_proofs import STARTER, Figure, enumeration, henry, ideal_gas, langmuir, lennard_jones
 
 
 def check(figures: list[Figure], **largest_errors: float) -> None:

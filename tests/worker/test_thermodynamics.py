@@ -15,8 +15,7 @@ from aiida_mofmace.worker.kernels.thermodynamics import (
     chemical_potential,
     cm3_stp_per_gram,
     de_broglie_wavelength,
-    fugacity,
-    fugacity_coefficient,
+    fugacities,
     heat_of_adsorption,
     ideal_gas_number,
     isosteric_heats,
@@ -28,6 +27,18 @@ from .engine_fixtures import thermal
 
 GASES = Path(__file__).parents[2] / "aiida_mofmace" / "protocols" / "gases"
 PLANCK, BOLTZMANN, AVOGADRO, ELECTRON = 6.62607015e-34, 1.380649e-23, 6.02214076e23, 1.602176634e-19
+
+
+def fugacity(pressure: float, temperature: float, gas: Gas, equation: str = "peng_robinson") -> float:
+    return fugacities(pressure, temperature, [(gas, 1.0)], equation)[gas.name]
+
+
+def fugacity_coefficient(pressure: float, temperature: float, gas: Gas) -> float:
+    return fugacity(pressure, temperature, gas) / pressure
+
+
+def load(name: str) -> Gas:
+    return Gas.from_dict(yaml.safe_load((GASES / f"{name}.yaml").read_text()))
 
 
 def test_wavelength_and_chemical_potential_in_si(carbon_dioxide: Gas) -> None:
@@ -70,7 +81,7 @@ def test_fugacity_of_real_gases(carbon_dioxide: Gas) -> None:
     virial = math.exp(-122e-6 * 1e5 / (8.314 * 300.0))
     assert fugacity_coefficient(1e5, 300.0, carbon_dioxide) == pytest.approx(virial, abs=6e-4)
     assert fugacity_coefficient(100.0, 300.0, carbon_dioxide) == pytest.approx(1.0, abs=1e-5)
-    water = Gas.from_dict(yaml.safe_load((GASES / "H2O.yaml").read_text()))
+    water = load("H2O")
     # Vapour pressure of water at 298 K is 3.17 kPa, and so about is the fugacity of the liquid at 1 bar.
     assert fugacity(1e5, 298.0, water) == pytest.approx(3170.0, rel=0.2)
     assert fugacity(1e5, 298.0, water, "ideal") == 1e5
@@ -78,6 +89,25 @@ def test_fugacity_of_real_gases(carbon_dioxide: Gas) -> None:
         fugacity(-1.0, 298.0, water)
     with pytest.raises(ValueError, match="peng_robinson or ideal"):
         fugacity(1.0, 298.0, water, "van der Waals")
+
+
+def test_fugacities_of_a_mixture() -> None:
+    """The pure limit, partial pressures of an ideal gas, and Gibbs and Duhem."""
+    carbon_dioxide, nitrogen = load("CO2"), load("N2")
+    flue = [(carbon_dioxide, 0.15), (nitrogen, 0.85)]
+    assert fugacities(2e6, 303.0, flue, "ideal") == {"CO2": 3e5, "N2": 1.7e6}
+    found = fugacities(2e6, 303.0, flue)
+    assert found["CO2"] < 0.97 * 3e5
+    assert found["N2"] == pytest.approx(1.7e6, rel=0.02)
+    nearly_pure = fugacities(2e6, 303.0, [(carbon_dioxide, 1 - 1e-9), (nitrogen, 1e-9)])
+    assert nearly_pure["CO2"] == pytest.approx(fugacity(2e6, 303.0, carbon_dioxide), rel=1e-6)
+    # At constant T and P, Σ x_i ∂ ln f_i / ∂ x_1 = 0.
+    step = 1e-4
+    up = fugacities(2e6, 303.0, [(carbon_dioxide, 0.15 + step), (nitrogen, 0.85 - step)])
+    down = fugacities(2e6, 303.0, [(carbon_dioxide, 0.15 - step), (nitrogen, 0.85 + step)])
+    slopes = {name: math.log(up[name] / down[name]) / (2 * step) for name in up}
+    assert 0.15 * slopes["CO2"] + 0.85 * slopes["N2"] == pytest.approx(0.0, abs=1e-5)
+    assert slopes["CO2"] > 5.0
 
 
 def test_units_of_loading() -> None:

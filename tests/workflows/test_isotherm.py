@@ -103,6 +103,33 @@ def test_peng_robinson_fugacity(codes: dict[str, Any]) -> None:
     assert fugacities[1] == pytest.approx(0.90 * 2e6, rel=0.02)
 
 
+def test_a_mixture_has_a_fugacity_for_each_component(codes: dict[str, Any]) -> None:
+    """Wet CO2: partial pressures, no heat by equation 2, and each component judged and reported by itself."""
+    builder = MDGCMCIsothermWorkChain.get_builder_from_protocol(
+        codes, mil_120(), {"CO2": 0.9, "H2O": 0.1}, overrides={"isotherm": {**ISOTHERM, "pressures": [1e4]}}
+    )
+    process = process_of(builder)
+    process.setup()
+    assert process.ctx.window["queue"] == ["pressure_00_chunk_00"]
+    process.close_window()
+    process.submit_run("pressure_00_chunk_00")
+    process_class, inputs = process.submitted[-1]
+    assert process_class.spec().inputs.validate(inputs) is None
+    assert inputs["parameters"]["fugacity"] == pytest.approx({"CO2": 9e3, "H2O": 1e3})
+    good = {"mean_loading": 1.5, "loading_error": 0.01, "effective_samples": 9.0, "isosteric_heat": 0.4}
+    loose = {"mean_loading": 0.5, "loading_error": 0.07, "effective_samples": 9.0, "isosteric_heat": 0.6}
+    process.on_run_finished("pressure_00_chunk_00", chunk(steps=200, components={"CO2": good, "H2O": loose}))
+    assert process.ctx.window["queue"][-1] == "pressure_00_chunk_01", "water is not converged"
+    settled = {"CO2": good, "H2O": {**loose, "loading_error": 0.01}}
+    process.on_run_finished("pressure_00_chunk_01", chunk(steps=300, components=settled))
+    process.inspect_heat()
+    assert process.inspect_points() is None
+    assert "heat_of_adsorption" not in process.outputs
+    point = process.outputs["isotherm"]["points"][0]
+    assert point["components"]["H2O"]["loading_mol_per_kg"] == pytest.approx(0.5 / MASS * 1000, rel=1e-4)
+    assert point["components"]["CO2"]["isosteric_heat_kJ_per_mol"] == pytest.approx(0.4 * units.mol / units.kJ)
+
+
 def test_chunks_go_on_until_the_error_is_small(chain: Any) -> None:
     chain.close_window()
     first = chunk(steps=100)

@@ -16,9 +16,9 @@ __all__ = [
     "chemical_potential",
     "cm3_stp_per_gram",
     "de_broglie_wavelength",
-    "fugacity",
-    "fugacity_coefficient",
+    "fugacities",
     "heat_of_adsorption",
+    "henry_coefficient",
     "ideal_gas_number",
     "isosteric_heats",
     "kilojoule_per_mole",
@@ -64,46 +64,57 @@ def ideal_gas_number(fugacity: float, volume: float, temperature: float) -> floa
     return float(fugacity * units.Pascal * volume / (units.kB * temperature))
 
 
-def fugacity_coefficient(pressure: float, temperature: float, gas: Gas) -> float:
-    """Fugacity coefficient φ of the pure gas from the Peng-Robinson equation of state.
+def fugacities(
+    pressure: float,
+    temperature: float,
+    components: Sequence[tuple[Gas, float]],
+    equation: str = "peng_robinson",
+) -> dict[str, float]:
+    """Fugacities of the components of a gas, by their names.
 
-    Where the cubic has three roots, the phase of lowest fugacity is taken (Peng and Robinson, Ind. Eng. Chem. Fundam.
-    15, 59 (1976)).
+    Peng-Robinson is that of the package thermo, with van der Waals' mixing rules and no binary interaction parameters;
+    where gas and liquid are both solutions, the stable one is taken.
 
-    :param pressure: in Pa
+    :param pressure: of the whole gas in Pa
     :param temperature: in K
-    :param gas: the molecule with its critical constants
-    """
-    reduced = temperature / gas.critical_temperature
-    kappa = 0.37464 + 1.54226 * gas.acentric_factor - 0.26992 * gas.acentric_factor**2
-    attraction = (1.0 + kappa * (1.0 - math.sqrt(reduced))) ** 2
-    a = 0.45724 * attraction * pressure / gas.critical_pressure / reduced**2
-    b = 0.07780 * pressure / gas.critical_pressure / reduced
-    roots = np.roots([1.0, b - 1.0, a - 2.0 * b - 3.0 * b**2, b**3 + b**2 - a * b])
-    factors = roots.real[(np.abs(roots.imag) < 1e-10) & (roots.real > b)]
-    root2 = math.sqrt(2.0)
-    logarithms = (factors + (1.0 + root2) * b) / (factors + (1.0 - root2) * b)
-    logs = factors - 1.0 - np.log(factors - b) - a / (2.0 * root2 * b) * np.log(logarithms)
-    return float(np.exp(logs.min()))
-
-
-def fugacity(pressure: float, temperature: float, gas: Gas, equation: str = "peng_robinson") -> float:
-    """Fugacity of the pure gas.
-
-    :param pressure: in Pa
-    :param temperature: in K
-    :param gas: the molecule with its critical constants
-    :param equation: "peng_robinson", or "ideal" for f = P
-    :return: fugacity in Pa
+    :param components: molecules with their critical constants, and their mole fractions
+    :param equation: "peng_robinson", or "ideal" for the partial pressures
+    :return: fugacities in Pa
     :raises ValueError: for an unknown equation, or a pressure or temperature that is not positive
     """
     if pressure <= 0 or temperature <= 0:
         raise ValueError(f"pressure and temperature must be positive, got {pressure} Pa and {temperature} K")
+    gases, fractions = [gas for gas, _ in components], [fraction for _, fraction in components]
     if equation == "ideal":
-        return pressure
-    if equation == "peng_robinson":
-        return pressure * fugacity_coefficient(pressure, temperature, gas)
-    raise ValueError(f"unknown equation of state {equation!r}: choose peng_robinson or ideal")
+        return {gas.name: pressure * fraction for gas, fraction in components}
+    if equation != "peng_robinson":
+        raise ValueError(f"unknown equation of state {equation!r}: choose peng_robinson or ideal")
+    from thermo.eos_mix import PRMIX
+
+    state = PRMIX(
+        Tcs=[gas.critical_temperature for gas in gases],
+        Pcs=[gas.critical_pressure for gas in gases],
+        omegas=[gas.acentric_factor for gas in gases],
+        zs=fractions,
+        T=temperature,
+        P=pressure,
+    )
+    is_liquid = state.phase == "l" or (state.phase == "l/g" and state.G_dep_l < state.G_dep_g)
+    values = state.fugacities_l if is_liquid else state.fugacities_g
+    return {gas.name: float(value) for gas, value in zip(gases, values, strict=True)}
+
+
+def henry_coefficient(factor: float, volume: float, mass: float, temperature: float) -> tuple[float, float]:
+    """Henry coefficient β V ⟨exp(-β ΔU)⟩: loading over fugacity where both are small.
+
+    :param factor: mean Boltzmann factor of test-particle insertions
+    :param volume: of the cell in Å³
+    :param mass: of the framework's atoms in the cell in amu
+    :param temperature: in K
+    :return: in molecules per cell and Pa, and in mol per kg and Pa
+    """
+    molecules = factor * ideal_gas_number(1.0, volume, temperature)
+    return molecules, mole_per_kilogram(molecules, mass)
 
 
 def kilojoule_per_mole(energy: float) -> float:

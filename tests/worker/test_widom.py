@@ -1,0 +1,120 @@
+"""Test-particle insertion: exact integrals, the slope of the isotherm at low pressure, restart with a real model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+
+from aiida_mofmace.worker.kernels import ideal_gas
+from aiida_mofmace.worker.kernels.thermodynamics import ideal_gas_number
+from aiida_mofmace.worker.programs.widom import WidomParameters, WidomSimulation, run
+from aiida_mofmace.worker.stopping import StopRequest
+
+from .engine_fixtures import CO2, thermal
+from .gcmc_proofs import ARGON, STARTER, TEMPERATURE, Attraction, figure, simulate
+
+PARAMETERS = {
+    "temperature": TEMPERATURE,
+    "gas": CO2,
+    "timestep_fs": 0.5,
+    "steps": 30,
+    "stride": 5,
+    "equilibration_steps": 4,
+    "insertions": 15,
+    "thermostat_time_fs": 50.0,
+    "max_temperature_factor": 5.0,
+    "minimum_distance": 1.8,
+    "model_hole_bound": -1.5,
+    "explosion_distance": 0.5,
+}
+
+
+def widom_of_attraction(flexible: bool) -> WidomSimulation:
+    parameters = WidomParameters(
+        **PARAMETERS
+        | {"gas": ARGON, "minimum_distance": 0.0, "explosion_distance": 0.0, "steps": 400, "stride": 1}
+        | {"gas_flexible": False, "framework_flexible": flexible, "insertions": 200, "max_temperature_factor": 50.0}
+    )
+    cell = Atoms("Al", cell=[14.0] * 3, pbc=True)
+    simulation = WidomSimulation(parameters, Attraction(0.1, 1.5), cell, seed=6)
+    simulation.advance(StopRequest())
+    return simulation
+
+
+@pytest.mark.parametrize("flexible", [True, False])
+def test_exact_integrals(flexible: bool) -> None:
+    """⟨exp(-β u)⟩ and the heat kT - ∫ u exp(-β u) / ∫ exp(-β u) of a Gaussian well."""
+    simulation = widom_of_attraction(flexible)
+    found = simulation.averages()
+    volume, energy = simulation.potential.boltzmann_integrals(14.0, TEMPERATURE)
+    assert found is not None
+    for (value, error), expected in (
+        (found.factor, volume / 14.0**3),
+        (found.excess, -thermal(TEMPERATURE) * np.log(volume / 14.0**3)),
+        (found.heat, thermal(TEMPERATURE) - energy / volume),
+    ):
+        assert abs(value - expected) < 3 * error
+        assert error < 0.05 * abs(expected)
+
+
+def test_henry_coefficient_is_the_slope_of_the_isotherm() -> None:
+    """The same potential in the grand canonical ensemble at two low pressures."""
+    results = widom_of_attraction(flexible=False).results()
+    for fugacity in (5e4, 2e5):
+        run_at = simulate(
+            Attraction(0.1, 1.5),
+            14.0,
+            seed=int(fugacity),
+            gas=ARGON,
+            fugacity=fugacity,
+            steps=5000,
+            translation_step=3.0,
+            moves={"exchange": 5.0, "translation": 1.0},
+            gas_flexible=False,
+            framework_flexible=False,
+        )
+        henry, its_error = results["henry_molecules_per_pascal"], results["henry_molecules_per_pascal_error"]
+        slope = figure("slope", run_at.series.arrays()["loading"] / fugacity, henry)
+        assert abs(slope.found - henry) < 3 * np.hypot(slope.error, its_error)
+        assert slope.error < 0.15 * henry
+    mass = 26.9815385
+    assert results["henry"] == pytest.approx(results["henry_molecules_per_pascal"] * 1000 / mass)
+    ideal = ideal_gas_number(1.0, 14.0**3, TEMPERATURE)
+    assert results["henry_molecules_per_pascal"] == pytest.approx(results["boltzmann_factor"] * ideal)
+
+
+@pytest.fixture
+def inputs(framework: Atoms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ideal_gas, "_EQUILIBRATION_SWEEPS", 4)
+    framework.write("structure.extxyz")
+    files = {"model": str(STARTER), "structure": "structure.extxyz"}
+    return {"program": "widom", "seed": 2, "dtype": "float32", "files": files, "parameters": PARAMETERS}
+
+
+def test_a_restart_changes_no_bit(inputs: dict[str, Any]) -> None:
+    whole = run(inputs, StopRequest())
+    with np.load("checkpoint.npz") as archive:
+        expected = {name: archive[name] for name in archive.files}
+    run(inputs | {"parameters": PARAMETERS | {"steps": 13}}, StopRequest())
+    Path("checkpoint.npz").rename("restart.npz")
+    parts = run(inputs | {"files": inputs["files"] | {"checkpoint": "restart.npz"}}, StopRequest())
+    with np.load("checkpoint.npz") as archive:
+        for name, array in expected.items():
+            assert np.array_equal(archive[name], array), name
+    assert parts["insertions"] == whole["insertions"]
+    counts = whole["insertions"]
+    assert counts["attempted"] == 6 * 15 == counts["overlap"] + counts["evaluated"]
+    assert 0 < counts["evaluated"] < counts["attempted"]
+
+
+def test_holes_are_kept(inputs: dict[str, Any]) -> None:
+    """With an absurd bound every insertion is a hole: offered for labelling, and no weight is given to it."""
+    results = run(inputs | {"parameters": PARAMETERS | {"model_hole_bound": 1e3, "steps": 10}}, StopRequest())
+    assert results["model_holes"] == results["insertions"]["evaluated"] > 0
+    assert results["henry"] is None
+    assert Path("candidates.npz").exists()
