@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -44,6 +43,7 @@ class CpuLimit(StopRequest):
         self._last = time.process_time() + seconds
 
     def reason(self) -> str | None:
+        """Say whether the time is used up."""
         return "walltime" if time.process_time() > self._last else None
 
 
@@ -70,36 +70,34 @@ def parameters(pressure: float, steps: int, attempts: int) -> MdGcmcParameters:
 def compare_schedules(potential: MaceEvaluator, framework: Atoms, seconds: float) -> None:
     """Print effective samples of the loading per CPU hour."""
     print(f"{'pressure':>10} {'schedule':>9} {'<N>':>7} {'error':>7} {'attempts/s':>11} {'samples/h':>10} {'ratio':>6}")
-    with tempfile.TemporaryDirectory() as folder:
-        for pressure in PRESSURES:
-            start = HybridSimulation(parameters(pressure, 10, 30), potential, framework, seed=3)
-            start.advance(CpuLimit(EQUILIBRATION))
-            paper = None
-            for steps, attempts in SCHEDULES:
-                run = copy.copy(start)
-                run.parameters = parameters(pressure, steps, attempts)
-                run.state, run.series = (
-                    copy.deepcopy(start.state),
-                    TimeSeries("step", "loading", "potential_energy", "temperature"),
-                )
-                before = sum(c["attempted"] for c in run.counts().values())
-                began = time.process_time()
-                run.advance(CpuLimit(seconds))
-                spent = time.process_time() - began
-                tried = sum(c["attempted"] for c in run.counts().values()) - before
-                loading = estimate_mean(run.series.arrays()["loading"], detect_equilibration=False)
-                rate = loading.effective_samples / spent * 3600
-                paper = paper or rate
-                print(
-                    f"{pressure:>8.0f} Pa {steps:>5}:{attempts:<3} {loading.mean:>7.3f} {loading.error:>7.3f} "
-                    f"{tried / spent:>11.1f} {rate:>10.0f} {rate / paper:>6.1f}",
-                    flush=True,
-                )
-        del folder
+    for pressure in PRESSURES:
+        start = HybridSimulation(parameters(pressure, 10, 30), potential, framework, seed=3)
+        start.advance(CpuLimit(EQUILIBRATION))
+        paper = None
+        for steps, attempts in SCHEDULES:
+            run = copy.copy(start)
+            run.parameters = parameters(pressure, steps, attempts)
+            run.state, run.series = (
+                copy.deepcopy(start.state),
+                TimeSeries("step", "loading", "potential_energy", "temperature"),
+            )
+            before = sum(c["attempted"] for c in run.counts().values())
+            began = time.process_time()
+            run.advance(CpuLimit(seconds))
+            spent = time.process_time() - began
+            tried = sum(c["attempted"] for c in run.counts().values()) - before
+            loading = estimate_mean(run.series.arrays()["loading"], detect_equilibration=False)
+            rate = loading.effective_samples / spent * 3600
+            paper = paper or rate
+            print(
+                f"{pressure:>8.0f} Pa {steps:>5}:{attempts:<3} {loading.mean:>7.3f} {loading.error:>7.3f} "
+                f"{tried / spent:>11.1f} {rate:>10.0f} {rate / paper:>6.1f}",
+                flush=True,
+            )
 
 
 def plain_loop(framework: Atoms, steps: int, attempts: int, seconds: float, rng: np.random.Generator) -> float:
-    """Attempts per CPU second of what one would write with ASE: copies, and forces on every trial."""
+    """Return the attempts per CPU second of what one would write with ASE: copies, and forces on every trial."""
     from mace.calculators import MACECalculator
 
     calculator = MACECalculator(model_paths=str(MODEL), device="cpu", default_dtype="float32")
@@ -131,10 +129,8 @@ def compare_attempts(potential: MaceEvaluator, framework: Atoms, seconds: float)
         run.advance(CpuLimit(seconds))
         ours = sum(c["attempted"] for c in run.counts().values()) / (time.process_time() - began)
         plain = plain_loop(framework, steps, attempts, seconds, np.random.default_rng(1))
-        print(
-            f"attempts per CPU second at {steps}:{attempts}: engine {ours:.1f}, ASE loop {plain:.1f}, ratio {ours / plain:.1f}",
-            flush=True,
-        )
+        what = f"attempts per CPU second at {steps}:{attempts}: engine {ours:.1f}, ASE loop {plain:.1f}"
+        print(f"{what}, ratio {ours / plain:.1f}", flush=True)
 
 
 def main() -> None:
