@@ -1,7 +1,7 @@
 """Labels through a daemon of two workers with a CP2K that takes no time: what AiiDA costs, and what a crash loses.
 
 python benchmarks/label_daemon.py --count 200           # CPU time of AiiDA per label
-python benchmarks/label_daemon.py --count 1000 --kill   # SIGKILL of one worker when half of the labels are there
+python benchmarks/label_daemon.py --count 1000 --kill   # SIGKILL of each worker, at one and two thirds of the labels
 """
 
 from __future__ import annotations
@@ -68,26 +68,30 @@ def submit(count: int, concurrent: int) -> Any:
     return submit_process(builder)
 
 
-def wait(chain: Any, kill_at: int | None, limit: float) -> float:
-    """Wait for the end; kill a worker once so many labels are there. Return the wall time."""
+def wait(chain: Any, kills: dict[int, int], limit: float) -> float:
+    """Wait for the end; nothing restarts the daemon, which replaces a worker that was killed. Return the wall time.
+
+    :param kills: number of labels at which each worker is killed, by its PID
+    """
     from aiida import orm
 
     from aiida_mofmace.data.label import DftLabelData
 
-    start = time.perf_counter()
+    start, pending = time.perf_counter(), dict(kills)
     while not chain.is_terminated:
+        found = orm.QueryBuilder().append(DftLabelData).count()
         if time.perf_counter() - start > limit:
-            raise SystemExit(
-                f"not finished after {limit:g} s; {orm.QueryBuilder().append(DftLabelData).count()} labels"
-            )
-        if kill_at is not None and orm.QueryBuilder().append(DftLabelData).count() >= kill_at:
-            victim = worker_pids()[0]
-            os.kill(victim, signal.SIGKILL)
-            print(f"worker {victim} killed after {time.perf_counter() - start:.0f} s; restarting the daemon")
-            # The ZeroMQ broker keeps the tasks of a killed worker until the daemon is restarted.
-            verdi("daemon", "restart")
-            kill_at = None
+            raise SystemExit(f"not finished after {limit:g} s; {found} labels")
+        for victim, count in list(pending.items()):
+            if found >= count:
+                os.kill(victim, signal.SIGKILL)
+                del pending[victim]
+                print(
+                    f"worker {victim} killed after {time.perf_counter() - start:.0f} s and {found} labels", flush=True
+                )
         time.sleep(1.0)
+    if pending:
+        raise SystemExit(f"the end came before {len(pending)} workers could be killed")
     return time.perf_counter() - start
 
 
@@ -109,7 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=200, help="number of labels")
     parser.add_argument("--concurrent", type=int, default=20, help="the most at work at once")
-    parser.add_argument("--kill", action="store_true", help="kill a worker when half of the labels are there")
+    parser.add_argument("--kill", action="store_true", help="kill each worker once on the way")
     parser.add_argument("--limit", type=float, default=7200.0, help="seconds after which it is given up")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -124,9 +128,11 @@ def main() -> None:
         load_profile()
         verdi("daemon", "start", "2")
         try:
-            before = cpu_seconds(worker_pids())
+            workers = worker_pids()
+            before = cpu_seconds(workers)
             chain = submit(given.count, given.concurrent)
-            wall = wait(chain, given.count // 2 if given.kill else None, given.limit)
+            kills = {pid: (i + 1) * given.count // 3 for i, pid in enumerate(workers)} if given.kill else {}
+            wall = wait(chain, kills, given.limit)
             used = None if given.kill else cpu_seconds(worker_pids()) - before
         finally:
             verdi("daemon", "stop")

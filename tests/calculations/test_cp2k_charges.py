@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,12 @@ from aiida import engine, orm
 from ase.io import read
 
 from aiida_mofmace.calculations.cp2k_charges import Cp2kChargesCalculation, charges_parameters
+from aiida_mofmace.cli.setup import find_raspa
 from aiida_mofmace.data.charged_cif import charged_cif, charges_of_cif
 from aiida_mofmace.data.level import LevelOfTheory
+from aiida_mofmace.workflows.label_references import equilibrated_charges
+
+_RASPA_SAYS = ("smallest", "largest", "net")
 
 
 def cheap_functional() -> LevelOfTheory:
@@ -48,6 +54,31 @@ def test_charges_of_carbon_dioxide(
     file = tmp_path / "charged.cif"
     file.write_text(outputs["cif"].get_content())
     assert charges_of_cif(file) == pytest.approx(outputs["charges"].get_list(), abs=1e-3)
+
+
+def test_raspa_reads_the_charges_of_the_cif(carbon_dioxide: orm.StructureData, tmp_path: Path) -> None:
+    """What RASPA says of a framework it has read: number of atoms, smallest, largest and net charge."""
+    raspa = find_raspa()
+    if raspa is None:
+        pytest.skip("RASPA IS NOT INSTALLED: pip install RASPA2")
+    charges = [0.68, -0.3401, -0.3399]
+    (tmp_path / "framework.cif").write_text(charged_cif(carbon_dioxide, charges))
+    lines = ["SimulationType MonteCarlo", "NumberOfCycles 0", "PrintEvery 1", "Forcefield GenericMOFs", "CutOff 3.9"]
+    lines += ["Framework 0", "FrameworkName framework", "UseChargesFromCIFFile yes", "UnitCells 1 1 1"]
+    (tmp_path / "simulation.input").write_text("\n".join([*lines, ""]))
+    subprocess.run([raspa, "simulation.input"], cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    (output,) = (tmp_path / "Output" / "System_0").iterdir()
+    text = output.read_text()
+    assert "Number of framework atoms" in text
+    numbers = {name: float(re.search(rf"{name} charge[^\d-]*(-?[\d.]+)", text).group(1)) for name in _RASPA_SAYS}
+    assert numbers == pytest.approx({"smallest": -0.3401, "largest": 0.68, "net": 0.0}, abs=1e-5)
+
+
+def test_quick_charges(carbon_dioxide: orm.StructureData) -> None:
+    pytest.importorskip("pyeqeq", reason="PYEQEQ IS NOT INSTALLED: see docs/howto/labels.md")
+    carbon, *oxygen = equilibrated_charges(carbon_dioxide).get_list()
+    assert 0.3 < carbon < 1.5
+    assert oxygen == pytest.approx([-carbon / 2] * 2, abs=2e-3)
 
 
 def test_cif_keeps_cell_places_and_charges(water: orm.StructureData, tmp_path: Path) -> None:

@@ -1,0 +1,21 @@
+"""Labels through a daemon whose workers are killed: nothing is lost, nothing is computed twice."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "label_daemon.py"
+
+
+@pytest.mark.parametrize("count", [18, pytest.param(300, marks=pytest.mark.slow)])
+def test_no_label_is_lost_when_workers_are_killed(count: int) -> None:
+    """Two workers, both killed with SIGKILL on the way; the script compares every label with its structure."""
+    command = [sys.executable, str(BENCHMARK), "--count", str(count), "--concurrent", "12", "--kill", "--limit", "1500"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=1800)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count(" killed after ") == 2
+    assert "all there, in order, none computed twice" in done.stdout
