@@ -53,7 +53,7 @@ def check_elements(elements: Iterable[str], models: Iterable[MaceModelData], wha
         if unknown:
             return (
                 f"model {model.name} knows no {', '.join(unknown)} of the {what}, only {', '.join(model.elements)}; "
-                "take a model that was trained with these elements"
+                "take a model that was trained with these elements, or train one from scratch (BlankModelCalculation)"
             )
     return None
 

@@ -16,9 +16,11 @@ from aiida_mofmace.starter import STARTER_MODEL
 
 from .model_file import read_model_metadata
 
-__all__ = ["KINDS", "MaceModelData"]
+__all__ = ["KINDS", "UNTRAINED", "MaceModelData"]
 
-KINDS = ("foundation", "fine_tuned")
+#: Kind of a model with random weights, which may be trained but not simulated with.
+UNTRAINED = "untrained"
+KINDS = ("foundation", "fine_tuned", UNTRAINED)
 _FILENAME = "model.model"
 _FOUNDATION_MODELS = Path(__file__).parent / "foundation_models.yaml"
 
@@ -37,7 +39,7 @@ class MaceModelData(orm.SinglefileData):
         """Return a node for a model file.
 
         :param path: file of a whole model, as written by ``mace_run_train`` or ``torch.save(model)``
-        :param kind: "foundation" or "fine_tuned"
+        :param kind: "foundation", "fine_tuned" or "untrained"
         :param name: what to call the model; the file's name if None
         :param mace_version: version of mace that wrote the file, if known
         :return: unstored node

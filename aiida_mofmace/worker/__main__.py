@@ -17,7 +17,7 @@ from typing import Any
 from .errors import WorkerError
 from .stopping import StopRequest
 
-PROGRAMS = ("md", "md_gcmc", "select", "committee", "fine_tune", "label_tblite", "widom")
+PROGRAMS = ("md", "md_gcmc", "select", "committee", "fine_tune", "label_tblite", "widom", "blank_model")
 _REPORTED_PACKAGES = (
     "numpy",
     "ase",

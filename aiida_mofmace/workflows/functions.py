@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from aiida_mofmace.data.dataset import LabelledDatasetData
 from aiida_mofmace.data.frames import FramesData
 from aiida_mofmace.worker.kernels.frames import Frames
+from aiida_mofmace.worker.kernels.gases import Gas
+from aiida_mofmace.worker.kernels.rattling import rattled_frames
 from aiida_mofmace.worker.kernels.uncertainty import calibrate
 
 from .label_quality import names_left_out
@@ -27,6 +29,7 @@ __all__ = [
     "gather_failures",
     "join_trajectories",
     "make_supercell",
+    "rattle",
     "training_errors",
 ]
 
@@ -60,6 +63,29 @@ def join_trajectories(**parts: FramesData) -> FramesData:
     frames = Frames.concatenate(parts[name].get_frames() for name in sorted(parts))
     _, first = np.unique(frames.steps, return_index=True)
     return FramesData.from_frames(frames.select(first))
+
+
+@calcfunction
+def rattle(structure: orm.StructureData, gas: orm.Dict, seed: orm.Int, parameters: orm.Dict) -> FramesData:
+    """Return configurations made without any potential.
+
+    :param parameters: loading (of the whole structure), frames, amplitude, insertion_distance and minimum_distance (Å),
+        group
+    """
+    given = parameters.get_dict()
+    images = rattled_frames(
+        structure.get_ase(),
+        Gas.from_dict(gas.get_dict()),
+        given["loading"],
+        given["frames"],
+        amplitude=given["amplitude"],
+        insertion_distance=given["insertion_distance"],
+        minimum_distance=given["minimum_distance"],
+        rng=np.random.default_rng(seed.value),
+    )
+    for image in images:
+        image.info["group"] = given["group"]
+    return FramesData.from_frames(Frames.from_atoms(images))
 
 
 @calcfunction

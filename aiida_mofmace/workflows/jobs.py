@@ -17,6 +17,7 @@ from aiida_mofmace.worker.kernels.thermodynamics import fugacities
 from .label_quality import quality_bounds
 
 __all__ = [
+    "blank_model_inputs",
     "child_seed",
     "committee_inputs",
     "cp2k_options",
@@ -249,6 +250,20 @@ def select_inputs(
         "parameters": orm.Dict(content),
         "metadata": _metadata(key, f"Selection of {n_select} diverse structures", parameters),
         **({"dataset": dataset} if dataset is not None else {}),
+    }
+
+
+def blank_model_inputs(
+    code: orm.AbstractCode, structure: orm.StructureData, gas: orm.Dict, parameters: Parameters, seed: orm.Int
+) -> dict[str, Any]:
+    """Return the inputs of a model with random weights, for a framework with elements that no model at hand knows."""
+    return {
+        "code": code,
+        "structure": structure,
+        "gas": gas,
+        "seed": child_seed(seed, "blank_model"),
+        "parameters": orm.Dict({**parameters["blank_model"], "device": "cpu", "dtype": "float32"}),
+        "metadata": _metadata("blank_model", "Untrained model", parameters),
     }
 
 

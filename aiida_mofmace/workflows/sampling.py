@@ -14,10 +14,10 @@ from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
 from aiida_mofmace.calculations.validators import first_message
 from aiida_mofmace.data.frames import FramesData
-from aiida_mofmace.data.model import MaceModelData
+from aiida_mofmace.data.model import UNTRAINED, MaceModelData
 
 from .checks import check_loadings, check_model, check_repeats
-from .functions import make_supercell
+from .functions import make_supercell, rattle
 from .harvest import reason, runs_with_frames
 from .inputs import code_node, foundation_model, gas_node
 from .jobs import child_seed, md_inputs, md_key
@@ -144,9 +144,31 @@ class SamplingWorkChain(RollingWindow):
             for temperature in sampling["temperatures"]
             for loading in sampling["loadings"]
         }
+        if self.inputs.model.kind == UNTRAINED:
+            self._rattle()
         monte_carlo = [_UFF] if "charges" in self.inputs else []
         self.open_window([*monte_carlo, *self.ctx.runs], self.ctx.parameters["resources"]["max_concurrent"])
         self.report(f"{len(self.ctx.runs)} MD runs of {sampling['steps']} steps")
+
+    def _rattle(self) -> None:
+        """Make frames without the model, which is untrained and can move nothing, in place of the MD runs."""
+        section, loadings = self.ctx.parameters["sampling"], self.ctx.parameters["sampling"]["loadings"]
+        gas, md = self.inputs.gas["name"], self.ctx.parameters["md"]
+        for loading in loadings:
+            key = f"rattled_{loading}"
+            content = {
+                "loading": loading * self.ctx.cells,
+                "frames": section["rattled_frames"],
+                "amplitude": section["rattle_amplitude"],
+                "insertion_distance": md["insertion_minimum_distance"],
+                "minimum_distance": md["minimum_distance"],
+                "group": f"rattled_{loading}{gas}",
+            }
+            seed = child_seed(self.inputs.seed, key)
+            frames = rattle(self.ctx.structure, self.inputs.gas, seed, orm.Dict(content))
+            self.out(f"trajectories.{key}", frames)
+        self.ctx.runs = {}
+        self.report(f"the model is untrained: {section['rattled_frames']} frames of each loading by rattling, no MD")
 
     def should_run_md(self) -> bool:
         """Whether a run is still to be done."""
@@ -196,7 +218,7 @@ class SamplingWorkChain(RollingWindow):
         sampled = runs_with_frames(self, nodes)
         failed = [key for key in nodes if key not in sampled]
         self.out_many({f"trajectories.{key}": node.outputs.trajectory for key, node in sampled.items()})
-        if len(sampled) < max(1, self.ctx.parameters["sampling"]["min_success_fraction"] * len(nodes)):
+        if nodes and len(sampled) < max(1, self.ctx.parameters["sampling"]["min_success_fraction"] * len(nodes)):
             code: ExitCode = self.exit_codes.ERROR_TOO_FEW_RUNS
             return code.format(count=str(len(sampled)), size=str(len(nodes)), names=", ".join(failed))
         frames = sum(node.outputs.trajectory.n_frames for node in sampled.values())

@@ -8,6 +8,7 @@ takes the same steps, with mace's own functions for a step and an evaluation, an
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import math
 import time
@@ -64,6 +65,20 @@ def _require_number(value: float, what: str) -> float:
     return float(value)
 
 
+def _set_atomic_energies(model: Any, arguments: Any) -> None:
+    """Give the model the atomic energies that were asked for.
+
+    Without a replay head mace 0.3.16 copies every tensor of the foundation model that has the same shape, those of the
+    atomic energies too, and with that drops what it was given.
+    """
+    if arguments.multiheads_finetuning:
+        return
+    energies = ast.literal_eval(arguments.E0s) if isinstance(arguments.E0s, str) else arguments.E0s
+    table = model.atomic_energies_fn.atomic_energies
+    row = table.new_tensor([energies[int(number)] for number in model.atomic_numbers])
+    table.copy_(row.expand_as(table))
+
+
 class TrainingLoop:
     """Train until the epochs or the patience are used up, or until told to stop.
 
@@ -96,6 +111,7 @@ class TrainingLoop:
         """
         self._prepared = argparse.Namespace(**prepared)
         self.model = self._prepared.model
+        _set_atomic_energies(self.model, self.arguments)
         self._loss_fn = self._prepared.loss_fn
         self._best = self._weights()
         self._valid_loaders = self._prepared.valid_loaders

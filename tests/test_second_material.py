@@ -1,0 +1,77 @@
+"""A framework with elements that the starter model does not know: refused, and then trained from scratch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from aiida import orm
+from aiida.engine import run_get_node
+
+from aiida_mofmace.calculations.blank_model import BlankModelCalculation
+from aiida_mofmace.worker.kernels.gases import Gas
+from aiida_mofmace.worker.kernels.geometry import closest_distance
+from aiida_mofmace.worker.kernels.rattling import rattled_frames
+from aiida_mofmace.workflows.inputs import gas_node, structure_from_cif
+from aiida_mofmace.workflows.jobs import blank_model_inputs
+from aiida_mofmace.workflows.main import MofMaceWorkChain
+from aiida_mofmace.workflows.protocols import resolve
+from aiida_mofmace.workflows.sampling import SamplingWorkChain
+
+#: CALF-20, a zinc triazolate oxalate.
+CALF_20 = Path(__file__).parent / "fixtures" / "CALF-20_44atoms.cif"
+
+
+@pytest.fixture
+def untrained(worker_code: orm.InstalledCode) -> Any:
+    inputs = blank_model_inputs(worker_code, structure_from_cif(CALF_20), gas_node("CO2"), resolve("fast"), orm.Int(1))
+    outputs, node = run_get_node(BlankModelCalculation, **inputs)
+    assert node.is_finished_ok, node.exit_message
+    return outputs["model"]
+
+
+def test_an_unknown_element_is_refused(worker_code: orm.InstalledCode) -> None:
+    with pytest.raises(
+        ValueError, match=r"knows no N, Zn of the structure and gas, .*from scratch \(BlankModelCalculation"
+    ):
+        MofMaceWorkChain.get_builder_from_protocol(
+            {"worker": worker_code}, structure_from_cif(CALF_20), overrides={"level": "gfn1-xtb-tblite"}
+        )
+
+
+def test_an_untrained_model_is_sampled_without(worker_code: orm.InstalledCode, untrained: Any) -> None:
+    assert (untrained.kind, untrained.elements) == ("untrained", ["H", "C", "N", "O", "Zn"])
+    structure = structure_from_cif(CALF_20)
+    overrides = {"sampling": {"loadings": [0, 2], "rattled_frames": 5}}
+    builder = SamplingWorkChain.get_builder_from_protocol(
+        {"worker": worker_code}, structure, model=untrained, overrides=overrides, seed=2
+    )
+    outputs, node = run_get_node(builder)
+    assert node.is_finished_ok, node.exit_message
+    assert sorted(outputs["trajectories"]) == ["rattled_0", "rattled_2"]
+    frames = outputs["trajectories"]["rattled_2"].get_frames()
+    assert set(frames.groups) == {"rattled_2CO2"}
+    assert [len(frames.atoms(index)) for index in range(5)] == [50] * 5
+    assert not [child for child in node.called if isinstance(child, orm.CalcJobNode)]
+
+
+def test_rattled_frames_keep_molecules_and_distances() -> None:
+    from ase.build import bulk
+
+    from aiida_mofmace.protocols import load_gas
+
+    framework = bulk("Al", cubic=True) * (1, 1, 1)
+    framework.set_cell(framework.cell * 4, scale_atoms=True)
+    gas = Gas.from_dict(load_gas("CO2"))
+    limits = {"amplitude": 0.1, "insertion_distance": 2.5, "minimum_distance": 0.7}
+    frames = rattled_frames(framework, gas, 3, 10, **limits, rng=np.random.default_rng(1))
+    again = rattled_frames(framework, gas, 3, 10, **limits, rng=np.random.default_rng(1))
+    widths = [np.std(frame.positions[:4] - framework.positions) for frame in frames]
+    assert 0.005 < min(widths) < max(widths) < 0.13
+    for frame, same in zip(frames, again, strict=True):
+        assert np.array_equal(frame.positions, same.positions)
+        molecules = frame.positions[4:].reshape(3, 3, 3)
+        assert np.abs(np.linalg.norm(molecules[:, 1:] - molecules[:, :1], axis=-1) - 1.163).max() < 0.5
+        assert closest_distance(molecules[0], molecules[1:].reshape(-1, 3), frame.cell.array) > 1.8
