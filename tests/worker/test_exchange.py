@@ -25,8 +25,12 @@ from aiida_mofmace.worker.kernels.loading import place_molecules
 from aiida_mofmace.worker.kernels.model import Evaluation, MaceEvaluator
 from aiida_mofmace.worker.kernels.statistics import estimate_mean
 from aiida_mofmace.worker.kernels.thermodynamics import ideal_gas_number
+from aiida_mofmace.worker.programs.hybrid import HybridSimulation
+from aiida_mofmace.worker.programs.simulation import describe_explosion
+from aiida_mofmace.worker.stopping import StopRequest
 
 from .engine_fixtures import CO2, Array, BondedMolecules, LennardJones, thermal
+from .gcmc_proofs import parameters
 
 TEMPERATURE = 300.0
 
@@ -205,3 +209,30 @@ def test_reservoir_has_the_internal_energy_of_the_ideal_gas() -> None:
 def test_broken_molecule_is_refused(carbon_dioxide: Gas) -> None:
     with pytest.raises(WorkerError, match="does not hold an isolated CO2 together"):
         make_exchange(carbon_dioxide, BondedMolecules(carbon_dioxide, stiffness=0.0), equilibrate=True)
+
+
+class _Repulsion(BondedMolecules):
+    """Molecules whose bonds break as soon as they are in the framework."""
+
+    def evaluate(self, configurations: Sequence[Any], forces: bool = True) -> list[Evaluation]:
+        answers = super().evaluate(configurations, forces)
+        return [
+            Evaluation(a.interaction_energy, forces=-a.forces if 13 in np.asarray(c.numbers) else a.forces)
+            for a, c in zip(answers, configurations, strict=True)
+        ]
+
+
+def test_an_escaping_atom_ends_the_run(carbon_dioxide: Gas) -> None:
+    """The last frame is kept with the reason."""
+    what = parameters(
+        gas=CO2, initial_loading=2, steps=400, stride=1, md_steps_per_attempt=1000, max_temperature_factor=1e9
+    )
+    cell = Atoms("Al", cell=[20.0] * 3, pbc=True)
+    simulation = HybridSimulation(what, _Repulsion(carbon_dioxide), cell, seed=1)
+    explosion, stopped, _ = simulation.advance(StopRequest())
+    assert explosion is not None
+    assert not stopped
+    assert explosion["reason"] == "escape"
+    assert explosion["value"] > explosion["limit"] == 2.0
+    assert "left its molecule" in describe_explosion(explosion)
+    assert simulation.exchange.candidates[-1].info["guard"] == "escape"

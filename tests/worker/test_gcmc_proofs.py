@@ -14,6 +14,7 @@ from aiida_mofmace.worker.kernels.loading import place_molecules
 from aiida_mofmace.worker.kernels.model import MaceEvaluator
 from aiida_mofmace.worker.kernels.thermostats import NoThermostat
 
+from .classical import ClassicalPotential
 from .gcmc_proofs import STARTER, Figure, enumeration, henry, ideal_gas, langmuir, lennard_jones
 
 
@@ -80,6 +81,22 @@ def test_trial_deletions_in_batches(dtype: str, atoms_per_batch: int, framework:
     assert found == pytest.approx(expected, abs=1e-6)
     assert together == pytest.approx(expected, abs=1e-6)
     assert np.ptp(expected) > 1e-3
+
+
+def test_classical_potential_of_the_comparison(framework: Atoms, carbon_dioxide: Gas) -> None:
+    """The Ewald sum does not depend on how it is split, and no energy on where the origin is; alone there is none."""
+    large = framework.repeat(2)
+    loaded = place_molecules(large, carbon_dioxide, 3, 2.2, np.random.default_rng(5))
+    coarse, fine = (ClassicalPotential(large, 6.6, precision) for precision in (1e-7, 1e-10))
+    energy = coarse.evaluate([loaded])[0].interaction_energy
+    assert fine.evaluate([loaded])[0].interaction_energy == pytest.approx(energy, abs=2e-6)
+    shift = np.array([1.3, -7.0, 2.9])
+    large.positions += shift
+    loaded.positions += shift
+    moved = ClassicalPotential(large, 6.6).evaluate([loaded])[0].interaction_energy
+    assert moved == pytest.approx(energy, abs=1e-8)
+    assert abs(energy) > 0.1
+    assert coarse.evaluate([loaded[-3:]])[0].interaction_energy == 0.0
 
 
 def test_mace_conserves_energy(framework: Atoms, carbon_dioxide: Gas) -> None:

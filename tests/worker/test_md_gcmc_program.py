@@ -187,6 +187,7 @@ def test_walltime_and_explosion(inputs: dict[str, Any]) -> None:
     assert caught.value.kind == "explosion"
     exploded = run(change(inputs, explosion_distance=0.95, md_steps_per_attempt=1, steps=200), StopRequest())
     assert exploded["explosion"]["reason"] == "distance"
+    assert Frames.load("candidates.npz").groups[-1] == "isotherm_1bar_distance"
     assert exploded["mean_loading"] is not None
     assert not Path("checkpoint.npz").exists()
 

@@ -15,7 +15,7 @@ from .dynamics import draw_momenta
 from .gases import Gas
 from .model import Configuration, Potential
 
-__all__ = ["IdealGasReservoir", "Molecule", "Reservoir", "RigidReservoir", "isolated"]
+__all__ = ["LARGEST_STRETCH", "IdealGasReservoir", "Molecule", "Reservoir", "RigidReservoir", "isolated"]
 
 Array = NDArray[np.float64]
 _WALKERS = 64
@@ -23,7 +23,7 @@ _STEPS_PER_SWEEP = 10
 _EQUILIBRATION_SWEEPS = 24
 _WANTED_ACCEPTANCE = 0.8
 _ADAPTATION = 1.1
-_LARGEST_STRETCH = 2.0  # times its equilibrium value: a bond that long is broken
+LARGEST_STRETCH = 2.0  # times its equilibrium value: a bond that long is broken
 _MARGIN = 2.0  # Å that a molecule may grow by without meeting its images
 
 
@@ -183,7 +183,7 @@ class IdealGasReservoir:
         first, second = np.triu_indices(len(self.gas), k=1)
         reference = np.linalg.norm(self.gas.positions[first] - self.gas.positions[second], axis=-1)
         present = np.linalg.norm(self._positions[:, first] - self._positions[:, second], axis=-1)
-        if not np.all(present < _LARGEST_STRETCH * reference):
+        if not np.all(present < LARGEST_STRETCH * reference):
             name, temperature = self.gas.name, self._temperature
             raise WorkerError("explosion", f"the model does not hold an isolated {name} together at {temperature} K")
 

@@ -17,7 +17,7 @@ from ..kernels.dynamics import MdState, Thermostat, initial_state, velocity_verl
 from ..kernels.exchange import Exchange, MoveCounts, MoveRules, Species
 from ..kernels.frames import Frames
 from ..kernels.gases import Gas, mixture
-from ..kernels.ideal_gas import IdealGasReservoir, Reservoir, RigidReservoir
+from ..kernels.ideal_gas import LARGEST_STRETCH, IdealGasReservoir, Reservoir, RigidReservoir
 from ..kernels.loading import place_molecules
 from ..kernels.model import Potential
 from ..kernels.thermostats import Langevin, NoseHooverChain
@@ -230,8 +230,9 @@ class HybridSimulation:
         while state.step < p.steps and not stopped:
             velocity_verlet_step(state, self.potential, self.thermostat, p.timestep_fs * units.fs)
             is_recorded = state.step % p.stride == 0
-            explosion = guard.check(state, thorough=is_recorded)
+            explosion = guard.check(state, thorough=is_recorded) or (self._broken_molecule() if is_recorded else None)
             if explosion is not None:
+                self._keep(explosion["reason"])
                 break
             if is_recorded:
                 self.images.append(state.atoms(loading=state.loading, group=p.group))
@@ -241,6 +242,26 @@ class HybridSimulation:
             if not stopped and clock.is_due():
                 self.save()
         return explosion, stopped, clock.steps_per_second(state.step)
+
+    def _broken_molecule(self) -> dict[str, Any] | None:
+        """Say which molecule has an atom that escaped from it: a pair far beyond its distance at equilibrium."""
+        state = self.state
+        for kind, gas in enumerate(self.gases):
+            block = slice(state.atoms_of(kind, 0).start, state.atoms_of(kind, int(state.counts[kind])).start)
+            molecules = state.positions[block].reshape(-1, len(gas), 3)
+            first, second = np.triu_indices(len(gas), k=1)
+            if molecules.size == 0 or len(first) == 0:
+                continue
+            reference = np.linalg.norm(gas.positions[first] - gas.positions[second], axis=1)
+            stretch = float((np.linalg.norm(molecules[:, first] - molecules[:, second], axis=2) / reference).max())
+            if not stretch < LARGEST_STRETCH:
+                return {"reason": "escape", "step": state.step, "value": stretch, "limit": LARGEST_STRETCH}
+        return None
+
+    def _keep(self, reason: str) -> None:
+        """Keep the frame that tripped a guard, if it is one at all."""
+        if np.all(np.isfinite(self.state.positions)):
+            self.exchange.candidates.append(self.state.atoms(loading=self.state.loading, guard=reason))
 
     def _attempt_moves(self) -> None:
         """Attempt moves, then record the block; forces are evaluated once, however many were accepted."""
@@ -278,7 +299,8 @@ class HybridSimulation:
         np.savez(Path("timeseries.npz"), allow_pickle=False, **self.series.arrays())
         if self.exchange.candidates:
             candidates = Frames.from_atoms(self.exchange.candidates)
-            candidates.groups = [f"{self.parameters.group}_hole"] * len(candidates)
+            reasons = [str(atoms.info.get("guard", "hole")) for atoms in self.exchange.candidates]
+            candidates.groups = [f"{self.parameters.group}_{reason}" for reason in reasons]
             candidates.save(_CANDIDATES)
         if with_state:
             arrays = self.state.to_arrays() | self.series.arrays("series_")
