@@ -37,6 +37,7 @@ TINY: dict[str, Any] = {
         "committee_size": 2,
         "max_rounds": 1,
         "window": [1.0e-4, 10.0],
+        "calibrate_deviation": True,
         "n_select": 3,
         "loadings": [1],
         "pressures": [1.0e6],
@@ -97,6 +98,15 @@ def check_models(node: orm.WorkChainNode) -> None:
     for model in models.values():
         assert {"H", "C", "O"} <= set(model.elements)
         assert "pt_head" in model.heads
+
+
+def check_calibration(node: orm.WorkChainNode) -> None:
+    """Each committee is calibrated on its test frames, and the window of the round takes the scaled deviation."""
+    first, last = node.outputs.learning_curve["rounds"]
+    assert first["calibration"]["n_models"] == 2
+    assert first["calibration"]["ratio"] > 0.0
+    assert last["deviation_scale"] == first["calibration"]["ratio"]
+    assert node.outputs.calibration.get_dict() == last["calibration"]
 
 
 def check_validation(node: orm.WorkChainNode) -> None:
@@ -184,6 +194,7 @@ def test_main_job(worker_code: orm.Code, cp2k_code: orm.Code, water: orm.Structu
     check_dataset(node)
     check_provenance(node)
     check_models(node)
+    check_calibration(node)
     check_validation(node)
     check_isotherm(node)
     check_report(node, tmp_path)

@@ -96,7 +96,8 @@ class MofMaceWorkChain(WorkChain):
         )
         spec.input("protocol", valid_type=orm.Str, required=False, help="Name of the protocol of the parameters.")
         spec.inputs.validator = validate_inputs
-        spec.expose_outputs(ActiveLearningWorkChain, include=("dataset", "models", "learning_curve", "stop_reason"))
+        learned = ("dataset", "models", "calibration", "learning_curve", "stop_reason")
+        spec.expose_outputs(ActiveLearningWorkChain, include=learned)
         spec.expose_outputs(ValidationWorkChain, namespace="validation", namespace_options={"required": False})
         spec.expose_outputs(MDGCMCIsothermWorkChain)
         spec.output("failures", valid_type=orm.Dict, required=False, help="Labels that could not be had, with reason.")

@@ -347,6 +347,17 @@ def weights_of(path: str) -> dict[str, np.ndarray]:
     return {name: value.numpy() for name, value in torch.load(path, weights_only=False).state_dict().items()}
 
 
+def test_cuequivariance_gives_the_same_training(here: Path) -> None:
+    """And an ordinary model; without a GPU its operations are those of plain PyTorch."""
+    pytest.importorskip("cuequivariance_torch", reason="pip install cuequivariance-torch to test enable_cueq")
+    plain = train(max_epochs=2)["errors"]["Default"]["valid"]
+    faster = train(max_epochs=2, options={"enable_cueq": True})["errors"]["Default"]["valid"]
+    assert faster["force_mae_mev_per_ang"] == pytest.approx(plain["force_mae_mev_per_ang"], rel=1e-3)
+    from mace.calculators import MACECalculator
+
+    MACECalculator("model.model", device="cpu", default_dtype="float64", head="Default")
+
+
 def test_frozen_layers_keep_their_weights(here: Path) -> None:
     """mace's ``freeze`` 5 holds embedding and interactions; products and readouts are trained."""
     train(max_epochs=0)
