@@ -3,6 +3,9 @@
 ``python -m benchmarks.gcmc_raspa SIMULATE [STEPS [PASCAL ...]]``: SIMULATE is RASPA2's program (``pip install
 RASPA2==2.0.4`` into an environment of its own); STEPS are blocks of 20 moves of this engine, and as many cycles of
 RASPA2.
+
+``python -m benchmarks.gcmc_raspa start LOADING SEED CPU_SECONDS``: this engine alone at 2 x 10^5 Pa, from LOADING
+molecules, for as long as given. Two starts, from below and from above, show whether a run has forgotten its start.
 """
 
 from __future__ import annotations
@@ -34,8 +37,20 @@ FUGACITIES = (2e3, 2e4, 2e5)
 FRAMEWORK = Path(__file__).parents[1] / "examples" / "MIL-120_primitive_40atoms.cif"
 
 
-def engine(framework: Atoms, fugacity: float, steps: int) -> tuple[float, float, float]:
-    """Return loading per primitive cell, its error, and energy per molecule in K."""
+class CpuLimit(StopRequest):
+    """Stops a run after so many seconds of CPU time."""
+
+    def __init__(self, seconds: float):
+        super().__init__()
+        self.end = time.process_time() + seconds
+
+    def reason(self) -> str | None:
+        """Return why to stop, or None."""
+        return "walltime" if time.process_time() > self.end else None
+
+
+def simulation(framework: Atoms, fugacity: float, steps: int, seed: int, loading: int = 2) -> HybridSimulation:
+    """Return this engine's run of rigid molecules, moved by Monte Carlo alone."""
     what = parameters(
         temperature=TEMPERATURE,
         pressure=fugacity,
@@ -49,9 +64,14 @@ def engine(framework: Atoms, fugacity: float, steps: int) -> tuple[float, float,
         moves={"exchange": 2.0, "translation": 1.0, "rotation": 1.0, "reinsertion": 1.0},
         translation_step=1.0,
         rotation_step=60.0,
-        initial_loading=2,
+        initial_loading=loading,
     )
-    run = HybridSimulation(what, ClassicalPotential(framework, CUTOFF), framework, seed=int(fugacity))
+    return HybridSimulation(what, ClassicalPotential(framework, CUTOFF), framework, seed=seed)
+
+
+def engine(framework: Atoms, fugacity: float, steps: int) -> tuple[float, float, float]:
+    """Return loading per primitive cell, its error, and energy per molecule in K."""
+    run = simulation(framework, fugacity, steps, seed=int(fugacity))
     run.advance(StopRequest())
     arrays = run.series.arrays()
     loading = estimate_mean(arrays["loading"])
@@ -160,7 +180,25 @@ def raspa(simulate: str, primitive: Atoms, fugacity: float, cycles: int) -> tupl
     return loading, spread / 2.776, total / loading / int(np.prod(CELLS))
 
 
+def from_start(loading: int, seed: int, seconds: float) -> None:
+    """Print the mean loading of a run from the given one, whole and by fifths, nothing cut off."""
+    framework: Any = read(FRAMEWORK)
+    run = simulation(framework.repeat(CELLS), FUGACITIES[-1], 10**9, seed, loading)
+    run.advance(CpuLimit(seconds))
+    series = run.series.arrays()["loading"] / np.prod(CELLS)
+    mean = estimate_mean(series, detect_equilibration=False)
+    fifths = " ".join(f"{part.mean():.3f}" for part in np.array_split(series, 5))
+    print(machine())
+    print(f"{FUGACITIES[-1]:.0f} Pa from {loading} molecules, seed {seed}, {seconds:.0f} s: {len(series)} blocks")
+    print(f"{mean.mean:.4f} ± {mean.error:.4f} per primitive cell, {mean.effective_samples:.0f} effective samples")
+    print(f"one sample in {mean.statistical_inefficiency:.0f} blocks; fifths of the run: {fifths}")
+    print(run.counts())
+
+
 def main() -> None:
+    if sys.argv[1] == "start":
+        from_start(int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))
+        return
     simulate, steps = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 20000
     primitive: Any = read(FRAMEWORK)
     framework = primitive.repeat(CELLS)
