@@ -28,6 +28,7 @@ __all__ = ["collect"]
 
 BAR = 1.0e5
 _FEWEST_SAMPLES = 2
+_METHODS = {"kmeans": "K-means, nearest to each centre", "fps": "farthest point sampling"}
 
 #: Jobs that are one row for all of a round where the phases of a run are listed.
 _JOBS = {"MaceMdCalculation": "md", "MdGcmcCalculation": "md_gcmc", "CommitteeCalculation": "committee"}
@@ -38,7 +39,7 @@ def collect(process: orm.ProcessNode) -> dict[str, Any]:
 
     :param process: the run, finished or not
     :return: header, phases, labels, failures, flagged, learning_curve, parity, members, selections, deviations,
-        isotherm, timeseries, heat_of_adsorption, experiment, warnings, and missing (part -> reason)
+        isotherm, uff_isotherm, timeseries, heat_of_adsorption, experiment, warnings, and missing (part -> reason)
     """
     tree = ProcessTree(int(process.pk or 0))
     header = describe(process, tree)
@@ -57,6 +58,7 @@ def collect(process: orm.ProcessNode) -> dict[str, Any]:
         "selections": _selections(tree),
         "deviations": _deviations(tree),
         "isotherm": _isotherm(tree),
+        "uff_isotherm": dict_output(tree, "uff_isotherm", "SamplingWorkChain"),
         "timeseries": _timeseries(tree),
         "heat_of_adsorption": dict_output(tree, "heat_of_adsorption", "MDGCMCIsothermWorkChain"),
         "experiment": experiment,
@@ -213,9 +215,28 @@ def _selections(tree: ProcessTree) -> list[dict[str, Any]]:
             continue
         results = output(record, "results")
         content = results.get_dict() if isinstance(results, orm.Dict) else {}
-        coverage = (content.get("results") or content).get("coverage") or {}
-        rows.append({"pk": record.pk, "name": journal_name(tree, record), "xy": xy, "kind": kind, "coverage": coverage})
+        row = {"pk": record.pk, "name": journal_name(tree, record), "xy": xy, "kind": kind}
+        rows.append(
+            {**row, "coverage": content.get("coverage") or {}, "methods": _methods(content, setting(record, "method"))}
+        )
     return rows
+
+
+def _methods(results: dict[str, Any], chosen: str | None) -> list[dict[str, Any]]:
+    """List what the picks of each method cover, and random ones of the same number.
+
+    :param chosen: method whose picks were taken
+    """
+    coverage = results.get("coverage") or {}
+    if not coverage:
+        return []
+    rows = [
+        {"name": _METHODS.get(method, method), "taken": method == chosen, "cells": row["selected_cells"], "error": None}
+        | {"radius": row["covering_radius"]}
+        for method, row in sorted((results.get("comparison") or {}).items())
+    ]
+    random = {"cells": coverage["random_cells_mean"], "error": coverage["random_cells_std"]}
+    return [*rows, {"name": "random", "taken": False, **random, "radius": coverage.get("random_covering_radius")}]
 
 
 def _deviations(tree: ProcessTree) -> list[dict[str, Any]]:

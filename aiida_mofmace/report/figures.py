@@ -208,40 +208,55 @@ def _bottom_axis(canvas: Canvas, x: Axis, y: float) -> None:
     canvas.text((x.first_pixel + x.last_pixel) / 2, y + 36, x.label, "label", anchor="middle")
 
 
-def isotherm_figure(isotherm: dict[str, Any], experiment: dict[str, Any], log: bool) -> str:
-    """Draw the isotherm with error bars beside the measurements; points that did not converge are hollow.
+def isotherm_figure(isotherm: dict[str, Any], uff: dict[str, Any], experiment: dict[str, Any], log: bool) -> str:
+    """Draw the isotherm with error bars beside that of UFF and the measurements; hollow points did not converge.
 
-    :param isotherm: points with pressure_Pa, loading_mol_per_kg and its standard error
+    :param isotherm: points with pressure_Pa, loading_mol_per_kg and its standard error; empty if there is none
+    :param uff: the same of a rigid framework with UFF; empty if there is none
     :param experiment: measured isotherms
     :param log: whether the pressure axis is logarithmic
     """
-    points, curves = isotherm["points"], experiment["isotherms"]
+    points, others, curves = isotherm.get("points", []), uff.get("points", []), experiment["isotherms"]
     canvas = Canvas(WIDTH, 400, "Adsorption isotherm with error bars, and measured isotherms")
-    pressures = np.array([point["pressure_Pa"] / BAR for point in points])
+    pressures = np.array([point["pressure_Pa"] / BAR for point in [*points, *others]])
     high = float(pressures.max()) * 1.6
     shown = [_visible(curve, float(pressures.min()) / 4 if log else 0.0, high) for curve in curves]
     every = np.concatenate([pressures, *(pressure for pressure, _ in shown)])
-    tops = [point["loading_mol_per_kg"] + (point["loading_mol_per_kg_error"] or 0.0) for point in points]
+    tops = [point["loading_mol_per_kg"] + (point["loading_mol_per_kg_error"] or 0.0) for point in [*points, *others]]
     top = max([*tops, *(loading for _, loadings in shown for loading in loadings)])
     x = Axis(float(every.min()) / 1.5, high, "pressure (bar)", True) if log else Axis(0.0, high, "pressure (bar)")
-    legend = 20 + 17 * (1 + len(curves) + any(not point["converged"] for point in points))
-    x, y = _axes(400, x, Axis(0.0, top * 1.05 or 1.0, "loading (mol/kg)"), legend)
+    entries = _isotherm_legend(isotherm, uff, curves)
+    x, y = _axes(400, x, Axis(0.0, top * 1.05 or 1.0, "loading (mol/kg)"), 20 + 17 * len(entries))
     canvas.frame(x, y)
-    entries = [LegendEntry(f"MACE MD-GCMC, {isotherm['temperature_K']:g} K", "s1")]
-    if any(not point["converged"] for point in points):
-        entries.append(LegendEntry("not converged (step limit)", "s1", hollow=True))
     for index, (curve, (pressure, loading)) in enumerate(zip(curves, shown, strict=True)):
         shape, css = _EXPERIMENT_MARKS[index % 3], f"s{2 + index % 3}"
-        entries.append(LegendEntry(f"{curve['source']}, {curve['temperature_K']:g} K", css, shape))
         canvas.line(x(pressure), y(loading), f"{css} thin")
         for px, value in zip(pressure, loading, strict=True):
             tip = f"{curve['source']}: {value:.2f} mol/kg at {px:.3g} bar"
             canvas.mark(x.at(px), y.at(value), f"mark {css}", shape=shape, size=4.5, tip=tip)
-    canvas.line(x(pressures), y([point["loading_mol_per_kg"] for point in points]), "s1 thin")
-    for point in points:
-        _isotherm_point(canvas, x, y, point)
+    for series, css, shape in ((others, "muted", "diamond"), (points, "s1", "circle")):
+        at = np.array([point["pressure_Pa"] / BAR for point in series])
+        canvas.line(x(at), y([point["loading_mol_per_kg"] for point in series]), f"{css} thin")
+        for point in series:
+            _isotherm_point(canvas, x, y, point, css=css, shape=shape)
     canvas.legend(_LEFT + 18, 10, entries)
     return canvas.svg()
+
+
+def _isotherm_legend(
+    isotherm: dict[str, Any], uff: dict[str, Any], curves: Sequence[dict[str, Any]]
+) -> list[LegendEntry]:
+    entries = []
+    if isotherm.get("points"):
+        entries.append(LegendEntry(f"MACE MD-GCMC, {isotherm['temperature_K']:g} K", "s1"))
+    if not all(point["converged"] for point in isotherm.get("points", [])):
+        entries.append(LegendEntry("not converged (step limit)", "s1", hollow=True))
+    if uff.get("points"):
+        entries.append(LegendEntry(f"UFF, rigid framework, {uff['temperature_K']:g} K", "muted", "diamond"))
+    for index, curve in enumerate(curves):
+        name = f"{curve['source']}, {curve['temperature_K']:g} K"
+        entries.append(LegendEntry(name, f"s{2 + index % 3}", _EXPERIMENT_MARKS[index % 3]))
+    return entries
 
 
 def _visible(curve: dict[str, Any], low: float, high: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -250,17 +265,17 @@ def _visible(curve: dict[str, Any], low: float, high: float) -> tuple[NDArray[np
     return pressure[keep], loading[keep]
 
 
-def _isotherm_point(canvas: Canvas, x: Axis, y: Axis, point: dict[str, Any]) -> None:
+def _isotherm_point(canvas: Canvas, x: Axis, y: Axis, point: dict[str, Any], *, css: str, shape: str) -> None:
     px, loading = x.at(point["pressure_Pa"] / BAR), point["loading_mol_per_kg"]
     error = point["loading_mol_per_kg_error"]
     if error is not None:
         low, high = y.at(max(loading - error, 0.0)), y.at(loading + error)
-        canvas.segment(px, low, px, high, "error s1")
+        canvas.segment(px, low, px, high, f"error {css}")
         for end in (low, high):
-            canvas.segment(px - 4, end, px + 4, end, "error s1")
-    hollow = "" if point["converged"] else " hollow"
+            canvas.segment(px - 4, end, px + 4, end, f"error {css}")
+    hollow = "" if point.get("converged", True) else " hollow"
     tip = f"{with_error(loading, error, 2, 'mol/kg')} at {point['pressure_Pa'] / BAR:.4g} bar"
-    canvas.mark(px, y.at(loading), f"mark s1{hollow}", tip=tip)
+    canvas.mark(px, y.at(loading), f"mark {css}{hollow}", shape=shape, tip=tip)
 
 
 def loading_figure(series: Sequence[dict[str, Any]], isotherm: dict[str, Any]) -> str:

@@ -87,9 +87,10 @@ def _figures(data: dict[str, Any]) -> dict[str, Any]:
     drawn["maps"] = [(row, figures.selection_map(row)) for row in data["selections"][-_MOST_MAPS:]]
     if data["deviations"]:
         drawn["deviations"] = figures.deviation_figure(data["deviations"])
-    if data["isotherm"].get("points"):
-        drawn["isotherm_log"] = figures.isotherm_figure(data["isotherm"], data["experiment"], log=True)
-        drawn["isotherm_linear"] = figures.isotherm_figure(data["isotherm"], data["experiment"], log=False)
+    if data["isotherm"].get("points") or data["uff_isotherm"].get("points"):
+        curves = (data["isotherm"], data["uff_isotherm"], data["experiment"])
+        drawn["isotherm_log"] = figures.isotherm_figure(*curves, log=True)
+        drawn["isotherm_linear"] = figures.isotherm_figure(*curves, log=False)
     if data["timeseries"]:
         drawn["loading"] = figures.loading_figure(data["timeseries"], data["isotherm"])
     return drawn

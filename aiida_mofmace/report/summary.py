@@ -100,7 +100,7 @@ def _replay(members: list[dict[str, Any]]) -> list[str]:
 
 def _isotherm(data: dict[str, Any]) -> list[str]:
     if "isotherm" in data["missing"]:
-        return [data["missing"]["isotherm"]]
+        return [data["missing"]["isotherm"], *_uff(data)]
     isotherm = data["isotherm"]
     lines = [
         f"Isotherm at {isotherm['temperature_K']:g} K",
@@ -117,7 +117,19 @@ def _isotherm(data: dict[str, Any]) -> list[str]:
         shown = f"{samples:.0f}" if samples is not None else "-"
         lines.append(f"{point['pressure_Pa'] / BAR:>8.4g} bar{loading:>22}{cell:>18}{shown:>9}{heat:>22}{mark}")
     failed = isotherm.get("failed", [])
-    return lines + [f"{point['pressure_Pa'] / BAR:>8.4g} bar  not available: {point['reason']}" for point in failed]
+    lines += [f"{point['pressure_Pa'] / BAR:>8.4g} bar  not available: {point['reason']}" for point in failed]
+    return [*lines, *_uff(data)]
+
+
+def _uff(data: dict[str, Any]) -> list[str]:
+    uff = data["uff_isotherm"]
+    if not uff:
+        return []
+    lines = ["", f"Isotherm of UFF and a rigid framework at {uff['temperature_K']:g} K"]
+    for point in uff["points"]:
+        loading = with_error(point["loading_mol_per_kg"], point["loading_mol_per_kg_error"], 2, "mol/kg")
+        lines.append(f"{point['pressure_Pa'] / BAR:>8.4g} bar{loading:>22}")
+    return lines
 
 
 def _heat(data: dict[str, Any]) -> list[str]:

@@ -21,6 +21,7 @@ PHASES = {
     "ActiveLearningWorkChain": "active learning",
     "ValidationWorkChain": "validation",
     "MDGCMCIsothermWorkChain": "isotherm",
+    "UffIsothermWorkChain": "UFF isotherm",
 }
 
 #: Family of the exit statuses that come with usable outputs.

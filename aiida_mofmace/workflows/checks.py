@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -29,10 +30,13 @@ from aiida_mofmace.worker.kernels.gases import mixture
 from aiida_mofmace.worker.kernels.loading import place_molecules
 
 __all__ = [
+    "check_charges",
     "check_code_for_level",
+    "check_force_field",
     "check_learning",
     "check_loadings",
     "check_model",
+    "check_monte_carlo",
     "check_parameters",
     "check_pressures",
     "check_repeats",
@@ -105,6 +109,7 @@ _WHOLE = {
     "committee_size": 2,
     "processes": 1,
 }
+_UFF_PACKAGES = ("aiida_lsmo", "pyzeo")
 _MAY_BE_EMPTY = ("pressures", "loadings")
 
 
@@ -153,6 +158,38 @@ def check_pressures(pressures: list[Any]) -> str | None:
 def check_model(model: MaceModelData, structure: orm.StructureData, gas: orm.Dict | None) -> str | None:
     """Refuse a model that does not know an element of the framework or of the gas."""
     return check_elements([*structure.get_symbols_set(), *gas_elements(gas)], [model], "structure and gas")
+
+
+def check_monte_carlo(inputs: Mapping[str, Any]) -> str | None:
+    """Refuse Monte Carlo with UFF without RASPA or its packages, or with charges of another framework."""
+    if "charges" not in inputs:
+        return None if "raspa_code" not in inputs else "RASPA needs the charges of the framework's atoms; give charges"
+    missing = [name for name in _UFF_PACKAGES if find_spec(name) is None]
+    if "raspa_code" not in inputs or missing:
+        what = f"{', '.join(missing)} in the environment of AiiDA" if missing else "RASPA2 as codes['raspa']"
+        return f"charges ask for Monte Carlo with UFF, which needs {what}: install the extra `uff`, or give no charges"
+    return check_charges(inputs["structure"], inputs["charges"]) or check_force_field(inputs["gas"])
+
+
+def check_force_field(gas: orm.Dict) -> str | None:
+    """Refuse a gas that aiida-lsmo has no force field of."""
+    from .uff_isotherm_base import molecule_settings  # needs the extra `uff`
+
+    try:
+        molecule_settings(gas["name"])
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def check_charges(structure: orm.StructureData, charges: orm.List) -> str | None:
+    """Refuse charges of another framework."""
+    if len(charges.get_list()) == len(structure.sites):
+        return None
+    return (
+        f"{len(charges.get_list())} charges do not fit {len(structure.sites)} atoms; give one for each atom, "
+        "in the structure's order"
+    )
 
 
 def check_repeats(repeats: Any) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ __all__ = [
     "common_inputs",
     "foundation_model",
     "gas_node",
+    "monte_carlo_inputs",
     "replay_nodes",
     "structure_from_cif",
     "training_inputs",
@@ -142,6 +143,17 @@ def common_inputs(
         "seed": orm.Int(seed),
         "parameters": orm.Dict(dict(parameters)),
     }
+
+
+def monte_carlo_inputs(codes: Mapping[str, Any], charges: orm.List | Sequence[float] | None) -> dict[str, Any]:
+    """Return charges and RASPA for Monte Carlo with UFF; neither where there are no charges.
+
+    :param charges: of the framework's atoms in e
+    """
+    if charges is None:
+        return {}
+    node = charges if isinstance(charges, orm.List) else orm.List(list(charges))
+    return {"raspa_code": code_node(codes, "raspa"), "charges": node}
 
 
 def training_inputs(

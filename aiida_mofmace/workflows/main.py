@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,21 @@ from aiida_mofmace.data.level import LevelOfTheory
 from aiida_mofmace.data.model import MaceModelData
 
 from .active_learning import ActiveLearningWorkChain
-from .checks import check_learning, check_loadings, check_model
+from .checks import check_learning, check_loadings, check_model, check_monte_carlo
 from .functions import append_labels, gather_failures
 from .harvest import reason
-from .inputs import common_inputs, training_inputs
+from .inputs import common_inputs, monte_carlo_inputs, training_inputs
 from .isotherm import MDGCMCIsothermWorkChain
 from .jobs import child_seed, label_inputs, select_inputs
 from .label import LabelWorkChain
-from .ports import define_code, define_label_ports, define_replay_ports, define_system_ports, given
+from .ports import (
+    define_code,
+    define_label_ports,
+    define_monte_carlo_ports,
+    define_replay_ports,
+    define_system_ports,
+    given,
+)
 from .protocols import DEFAULT_PROTOCOL, filled_builder, resolve
 from .sampling import SamplingWorkChain
 from .validation import ValidationWorkChain
@@ -35,6 +42,8 @@ __all__ = ["MofMaceWorkChain"]
 _SYSTEM = ("structure", "gas", "parameters")
 _LABELS = ("worker_code", "cp2k_code", "level")
 _REPLAY = ("foundation", "replay_train", "replay_valid")
+_MONTE_CARLO = ("raspa_code", "charges")
+_UFF = "uff_isotherm"
 
 
 def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
@@ -49,6 +58,7 @@ def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
     distance = parameters["md"]["insertion_minimum_distance"]
     return first_message(
         [
+            check_monte_carlo(inputs),
             level.refusal(structure),
             check_model(inputs["foundation"], structure, gas),
             check_loadings(structure, gas, loadings, distance, inputs["seed"].value),
@@ -77,7 +87,9 @@ def _first_quotas(parameters: Mapping[str, Any], gas: str) -> dict[str, int]:
 class MofMaceWorkChain(WorkChain):
     """Sample, choose, label, learn actively, validate, and compute isotherm and heat of adsorption.
 
-    What an earlier part has brought is handed out even when a later one fails; the exit code names that part.
+    What an earlier part has brought is handed out even when a later one fails; the exit code names that part. Where
+    charges of the framework and RASPA are given, the isotherm of UFF and a rigid framework is computed beside the rest,
+    and its snapshots are sampled from.
     """
 
     @classmethod
@@ -88,6 +100,7 @@ class MofMaceWorkChain(WorkChain):
         define_label_ports(spec)
         define_system_ports(spec, "of all parts (that is all)")
         define_replay_ports(spec)
+        define_monte_carlo_ports(spec)
         spec.input(
             "dataset",
             valid_type=LabelledDatasetData,
@@ -100,6 +113,7 @@ class MofMaceWorkChain(WorkChain):
         spec.expose_outputs(ActiveLearningWorkChain, include=learned)
         spec.expose_outputs(ValidationWorkChain, namespace="validation", namespace_options={"required": False})
         spec.expose_outputs(MDGCMCIsothermWorkChain)
+        spec.output(_UFF, valid_type=orm.Dict, required=False, help="Isotherm of the rigid framework by UFF.")
         spec.output("failures", valid_type=orm.Dict, required=False, help="Labels that could not be had, with reason.")
         spec.outline(
             cls.setup,
@@ -135,6 +149,7 @@ class MofMaceWorkChain(WorkChain):
         gas: str | orm.Dict = "CO2",
         model: MaceModelData | str | Path | None = None,
         *,
+        charges: orm.List | Sequence[float] | None = None,
         dataset: LabelledDatasetData | None = None,
         replay: tuple[orm.SinglefileData, orm.SinglefileData | None] | None = None,
         protocol: str | None = None,
@@ -143,10 +158,11 @@ class MofMaceWorkChain(WorkChain):
     ) -> ProcessBuilder:
         """Return a builder with the parameters of a protocol.
 
-        :param codes: code or label of one by key: "worker", and "cp2k" unless the level is one of tblite
+        :param codes: code or label of one by key: "worker"; "cp2k" unless the level is one of tblite; "raspa" for UFF
         :param structure: framework without gas
         :param gas: name of a known gas, or the description of one
         :param model: foundation model: node, path or name; None for the protocol's own
+        :param charges: of the framework's atoms in e, for the isotherm of UFF; None to do without
         :param dataset: labels to begin with, of the protocol's level of theory
         :param replay: structures to train and to validate on alongside; None for the starter model's
         :param protocol: "fast" (default), "balanced" or "paper"
@@ -158,6 +174,7 @@ class MofMaceWorkChain(WorkChain):
         inputs = common_inputs(codes, structure, gas, parameters, seed) | training_inputs(model, replay, parameters)
         name = protocol or DEFAULT_PROTOCOL
         label = f"{structure.get_formula()} and {inputs['gas']['name']}, protocol {name}"
+        inputs |= monte_carlo_inputs(codes, charges)
         inputs |= {"dataset": dataset, "protocol": orm.Str(name), "metadata": {"label": label}}
         return filled_builder(cls, inputs)
 
@@ -165,6 +182,7 @@ class MofMaceWorkChain(WorkChain):
         """Begin with the dataset if there is one."""
         self.ctx.parameters = self.inputs.parameters.get_dict()
         self.ctx.dataset = self.inputs.get("dataset", None)
+        self.ctx.sampling = None
         self.ctx.failures = {}
         self.ctx.exit_code = None
 
@@ -185,14 +203,16 @@ class MofMaceWorkChain(WorkChain):
             "code": self.inputs.worker_code,
             "model": self.inputs.foundation,
             "seed": self._seed("sampling"),
-            **given(self.inputs, *_SYSTEM),
+            **given(self.inputs, *_SYSTEM, *_MONTE_CARLO),
             "metadata": {"call_link_label": "sampling", "label": "Sampling with the foundation model"},
         }
         return {"sampling": self.submit(SamplingWorkChain, inputs)}
 
     def inspect_sampling(self) -> ExitCode | None:
         """See whether there are frames to choose from."""
-        return None if self.ctx.sampling.is_finished_ok else self._exit("ERROR_SAMPLING_FAILED", self.ctx.sampling)
+        node = self.ctx.sampling
+        self.out_many(given(node.outputs, _UFF))
+        return None if node.is_finished_ok else self._exit("ERROR_SAMPLING_FAILED", node)
 
     def run_selection(self) -> dict[str, Any]:
         """Choose the first structures, so many of each loading."""
@@ -291,11 +311,24 @@ class MofMaceWorkChain(WorkChain):
             **given(self.inputs, *_SYSTEM),
             "metadata": {"call_link_label": "isotherm", "label": "Isotherm"},
         }
-        return {"isotherm": self.submit(MDGCMCIsothermWorkChain, inputs)}
+        submitted = {"isotherm": self.submit(MDGCMCIsothermWorkChain, inputs)}
+        if self.ctx.sampling is None and "charges" in self.inputs:
+            submitted["uff"] = self._submit_uff()
+        return submitted
+
+    def _submit_uff(self) -> orm.ProcessNode:
+        """Compute the isotherm of UFF, which is the sampling's task where there is one."""
+        from .uff_isotherm import UffIsothermWorkChain  # needs the extra `uff`, which all the rest does not
+
+        inputs = {"code": self.inputs.raspa_code, "charges": self.inputs.charges, **given(self.inputs, *_SYSTEM)}
+        inputs |= {"seed": self._seed(_UFF), "metadata": {"call_link_label": _UFF}}
+        return self.submit(UffIsothermWorkChain, inputs)
 
     def inspect_isotherm(self) -> None:
-        """Hand out what there is of isotherm and heat of adsorption."""
+        """Hand out what there is of isotherms and heat of adsorption."""
         node = self.ctx.isotherm
+        if "uff" in self.ctx and "isotherm" in self.ctx.uff.outputs:
+            self.out(_UFF, self.ctx.uff.outputs.isotherm)
         self.out_many(self.exposed_outputs(node, MDGCMCIsothermWorkChain))
         if not node.is_finished_ok and self.ctx.exit_code is None:
             is_warning = node.is_finished and node.exit_status // 100 == 7

@@ -14,7 +14,14 @@ from aiida_mofmace.data.model import MaceModelData
 from .checks import validate_parameters
 from .inputs import validate_gas, validate_mixture, validate_structure
 
-__all__ = ["define_code", "define_label_ports", "define_replay_ports", "define_system_ports", "given"]
+__all__ = [
+    "define_code",
+    "define_label_ports",
+    "define_monte_carlo_ports",
+    "define_replay_ports",
+    "define_system_ports",
+    "given",
+]
 
 
 def define_code(spec: WorkChainSpec, name: str = "code") -> None:
@@ -69,6 +76,17 @@ def define_label_ports(spec: WorkChainSpec) -> None:
         validator=validate_cp2k_code,
         required=False,
         help="CP2K; needed unless the level of theory is one of tblite.",
+    )
+
+
+def define_monte_carlo_ports(spec: WorkChainSpec) -> None:
+    """Declare what grand-canonical Monte Carlo with UFF needs, which is left out where both are missing."""
+    spec.input("raspa_code", valid_type=orm.AbstractCode, required=False, help="RASPA2, its command `simulate`.")
+    spec.input(
+        "charges",
+        valid_type=orm.List,
+        required=False,
+        help="Charge of each atom of the framework in e, in its order.",
     )
 
 

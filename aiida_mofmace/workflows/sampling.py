@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,13 @@ from aiida_mofmace.calculations.validators import first_message
 from aiida_mofmace.data.frames import FramesData
 from aiida_mofmace.data.model import UNTRAINED, MaceModelData
 
-from .checks import check_loadings, check_model, check_repeats
+from .checks import check_loadings, check_model, check_monte_carlo, check_repeats
 from .functions import make_supercell, rattle
 from .harvest import reason, runs_with_frames
-from .inputs import code_node, foundation_model, gas_node
+from .inputs import code_node, foundation_model, gas_node, monte_carlo_inputs
 from .jobs import child_seed, md_inputs, md_key
 from .mace_md_base import MaceMdBaseWorkChain
-from .ports import define_code, define_system_ports
+from .ports import define_code, define_monte_carlo_ports, define_system_ports
 from .protocols import filled_builder, resolve
 from .window import RollingWindow
 
@@ -35,13 +35,12 @@ def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
     """Refuse elements that the model does not know and loadings that do not fit into the pores."""
     if not {"structure", "gas", "model", "parameters", "seed"} <= set(inputs):
         return None
-    if ("charges" in inputs) != ("raspa_code" in inputs):
-        return "Monte Carlo with UFF needs both, charges of the framework and codes['raspa']; give both or neither"
     structure, gas = inputs["structure"], inputs["gas"]
     parameters = inputs["parameters"].get_dict()
     distance = parameters["md"]["insertion_minimum_distance"]
     return first_message(
         [
+            check_monte_carlo(inputs),
             check_model(inputs["model"], structure, gas),
             check_repeats(parameters["sampling"]["supercell"])
             or check_loadings(
@@ -69,13 +68,7 @@ class SamplingWorkChain(RollingWindow):
         define_code(spec)
         define_system_ports(spec, "sampling, md, uff_gcmc, evaluation and resources")
         spec.input("model", valid_type=MaceModelData, help="Model that gives energies and forces.")
-        spec.input("raspa_code", valid_type=orm.AbstractCode, required=False, help="RASPA2, its command `simulate`.")
-        spec.input(
-            "charges",
-            valid_type=orm.List,
-            required=False,
-            help="Charge of each atom of the framework in e, in its order.",
-        )
+        define_monte_carlo_ports(spec)
         spec.inputs.validator = validate_inputs
         spec.output_namespace(
             "trajectories",
@@ -100,7 +93,7 @@ class SamplingWorkChain(RollingWindow):
         gas: str | orm.Dict = "CO2",
         model: MaceModelData | str | Path | None = None,
         *,
-        charges: orm.List | None = None,
+        charges: orm.List | Sequence[float] | None = None,
         protocol: str | None = None,
         overrides: Mapping[str, Any] | None = None,
         seed: int = 0,
@@ -119,8 +112,7 @@ class SamplingWorkChain(RollingWindow):
         parameters = resolve(protocol, overrides)
         inputs = {
             "code": code_node(codes, "worker"),
-            "raspa_code": None if charges is None else code_node(codes, "raspa"),
-            "charges": charges,
+            **monte_carlo_inputs(codes, charges),
             "structure": structure,
             "gas": gas_node(gas),
             "model": foundation_model(model, parameters),

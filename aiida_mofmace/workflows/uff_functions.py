@@ -19,6 +19,7 @@ from aiida_mofmace.data.frames import FramesData
 from aiida_mofmace.parsers.raspa_movie import parse_raspa_movie
 from aiida_mofmace.worker.kernels.folding import fold_snapshot
 from aiida_mofmace.worker.kernels.frames import Frames
+from aiida_mofmace.worker.kernels.pockets import blocking_spheres
 
 __all__ = ["charged_framework", "fold_snapshots", "pore_geometry", "uff_isotherm"]
 
@@ -34,32 +35,43 @@ def charged_framework(structure: orm.StructureData, charges: orm.List) -> orm.Ci
 
 
 @calcfunction
-def pore_geometry(structure: orm.StructureData, molecule: orm.Dict, samples: orm.Int) -> orm.Dict:
-    """Return the volume that the molecule's centre can reach, by Zeo++, in the words of aiida-lsmo.
+def pore_geometry(structure: orm.StructureData, molecule: orm.Dict, samples: orm.Int) -> dict[str, orm.Data]:
+    """Return the volume that the molecule's centre can reach, by Zeo++, and spheres that block what it cannot reach.
 
     :param molecule: probe radius in Å and density of the liquid in mol/l, as aiida-lsmo knows them
     :param samples: random points for each atom
+    :return: ``pores`` in the words of aiida-lsmo; ``blocking_spheres`` in the format of Zeo++ where there are any
     """
     from pyzeo import AtomNetwork, volume
 
-    radius = float(molecule["proberad"])
+    radius, atoms = float(molecule["proberad"]), structure.get_ase()
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "framework.cif")
-        write(path, structure.get_ase())
-        report = volume(AtomNetwork.read_from_CIF(path, True), radius, radius, samples.value)
+        write(path, atoms)
+        network = AtomNetwork.read_from_CIF(path, True)
+        report = volume(network, radius, radius, samples.value)
     figures = {name: float(value) for name, value in _PORE_FIGURES.findall(report.decode())}
     per_mass = figures["AV_cm^3/g"]
-    return orm.Dict(
-        {
-            "POAV_Volume_fraction": figures["AV_Volume_fraction"],
-            "POAV_cm^3/g": per_mass,
-            "pocket_volume_fraction": figures["NAV_Volume_fraction"],
-            "Number_of_blocking_spheres": 0,
-            "Estimated_saturation_loading": per_mass * float(molecule["molsatdens"]),
-            "Estimated_saturation_loading_unit": "mol/kg",
-            "is_porous": per_mass > 0.0,
-        }
-    )
+    radii = {atom.type: atom.radius for atom in network.atoms}
+    sizes = np.array([radii[symbol] for symbol in atoms.symbols])
+    spheres = blocking_spheres(np.asarray(atoms.cell.array), atoms.positions, sizes, radius)
+    found: dict[str, orm.Data] = {
+        "pores": orm.Dict(
+            {
+                "POAV_Volume_fraction": figures["AV_Volume_fraction"],
+                "POAV_cm^3/g": per_mass,
+                "pocket_volume_fraction": figures["NAV_Volume_fraction"],
+                "blocked_volume_fraction": spheres.volume_fraction,
+                "Number_of_blocking_spheres": len(spheres.radii),
+                "Estimated_saturation_loading": per_mass * float(molecule["molsatdens"]),
+                "Estimated_saturation_loading_unit": "mol/kg",
+                "is_porous": per_mass > 0.0,
+            }
+        )
+    }
+    if len(spheres.radii):
+        found["blocking_spheres"] = orm.SinglefileData(io.BytesIO(spheres.text().encode()), "framework.block")
+    return found
 
 
 @calcfunction

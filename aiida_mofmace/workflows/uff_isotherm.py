@@ -14,6 +14,7 @@ from aiida.engine.processes.workchains.workchain import WorkChainSpec
 from aiida_mofmace.calculations.validators import check_code
 from aiida_mofmace.data.frames import FramesData
 
+from .checks import check_charges, check_force_field
 from .harvest import reason
 from .inputs import code_node, gas_node
 from .jobs import child_seed, worker_options
@@ -37,14 +38,7 @@ def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
     """Refuse charges of other atoms and a gas without a force field."""
     if not {"structure", "charges", "gas"} <= set(inputs):
         return None
-    atoms, charges = len(inputs["structure"].sites), inputs["charges"].get_list()
-    if len(charges) != atoms:
-        return f"{len(charges)} charges do not fit {atoms} atoms; give one for each atom, in the structure's order"
-    try:
-        molecule_settings(inputs["gas"]["name"])
-    except ValueError as error:
-        return str(error)
-    return None
+    return check_charges(inputs["structure"], inputs["charges"]) or check_force_field(inputs["gas"])
 
 
 class UffIsothermWorkChain(WorkChain):
@@ -66,6 +60,12 @@ class UffIsothermWorkChain(WorkChain):
         spec.inputs.validator = validate_inputs
         spec.output("isotherm", valid_type=orm.Dict, required=False, help="Points with RASPA's errors, also in mol/kg.")
         spec.output("pores", valid_type=orm.Dict, help="Volume that the gas can reach, and that of closed pockets.")
+        spec.output(
+            "blocking_spheres",
+            valid_type=orm.SinglefileData,
+            required=False,
+            help="Spheres over the closed pockets: fractional coordinates and radius in Å, in the format of Zeo++.",
+        )
         spec.output_namespace(
             "trajectories",
             dynamic=True,
@@ -75,11 +75,6 @@ class UffIsothermWorkChain(WorkChain):
         spec.outline(cls.setup, cls.inspect_pores, cls.run_isotherm, cls.inspect_isotherm, cls.results)
         spec.exit_code(301, "ERROR_RASPA_FAILED", message="RASPA gave no isotherm: {message}")
         spec.exit_code(330, "ERROR_NO_PORE", message="The framework is closed to {gas}: no volume can be reached.")
-        spec.exit_code(
-            701,
-            "WARNING_CLOSED_POCKETS",
-            message="{percent} % of the volume are pockets that {gas} cannot reach; RASPA fills them all the same.",
-        )
 
     @classmethod
     def get_builder_from_protocol(
@@ -115,8 +110,9 @@ class UffIsothermWorkChain(WorkChain):
         self.ctx.section = self.inputs.parameters["uff_gcmc"]
         self.ctx.gas = self.inputs.gas["name"]
         self.ctx.molecule = molecule_settings(self.ctx.gas).store()
-        self.ctx.pores = pore_geometry(self.inputs.structure, self.ctx.molecule, orm.Int(_PORE_SAMPLES))
-        self.out("pores", self.ctx.pores)
+        found = pore_geometry(self.inputs.structure, self.ctx.molecule, orm.Int(_PORE_SAMPLES))
+        self.ctx.pores, self.ctx.spheres = found["pores"], found.get("blocking_spheres")
+        self.out_many(found)
 
     def inspect_pores(self) -> ExitCode | None:
         """Give up where nothing can get in."""
@@ -124,7 +120,11 @@ class UffIsothermWorkChain(WorkChain):
             code: ExitCode = self.exit_codes.ERROR_NO_PORE
             return code.format(gas=self.ctx.gas)
         fraction = self.ctx.pores["POAV_Volume_fraction"]
-        self.report(f"{self.ctx.gas} can reach {100 * fraction:.1f} % of the volume")
+        closed = self.ctx.pores["blocked_volume_fraction"]
+        self.report(
+            f"{self.ctx.gas} can reach {100 * fraction:.1f} % of the volume; closed pockets, {100 * closed:.1f} %, "
+            f"are blocked by {self.ctx.pores['Number_of_blocking_spheres']} spheres"
+        )
         return None
 
     def run_isotherm(self) -> dict[str, Any]:
@@ -152,6 +152,7 @@ class UffIsothermWorkChain(WorkChain):
             "raspa_base": {
                 "raspa": {
                     "code": self.inputs.code,
+                    **({} if self.ctx.spheres is None else {"block_pocket": {"block_file": self.ctx.spheres}}),
                     "settings": orm.Dict({"additional_retrieve_list": [["Movies/System_0/*component*.pdb", ".", 3]]}),
                     "metadata": {"options": worker_options(self.inputs.parameters.get_dict())},
                 }
@@ -168,7 +169,7 @@ class UffIsothermWorkChain(WorkChain):
         code: ExitCode = self.exit_codes.ERROR_RASPA_FAILED
         return code.format(message=reason(node))
 
-    def results(self) -> ExitCode | None:
+    def results(self) -> None:
         """Hand out isotherm and snapshots."""
         node, section = self.ctx.isotherm, self.ctx.section
         isotherm = uff_isotherm(self.inputs.structure, self.inputs.gas, node.outputs.output_parameters)
@@ -194,8 +195,3 @@ class UffIsothermWorkChain(WorkChain):
         found = fold_snapshots(self.inputs.structure, self.inputs.gas, orm.Dict(parameters), **retrieved)
         self.out("trajectories", found)
         self.report(f"{sum(frames.n_frames for frames in found.values())} snapshots in single cells")
-        closed = self.ctx.pores["pocket_volume_fraction"]
-        if closed <= section["max_pocket_fraction"]:
-            return None
-        code: ExitCode = self.exit_codes.WARNING_CLOSED_POCKETS
-        return code.format(percent=f"{100 * closed:.1f}", gas=self.ctx.gas)

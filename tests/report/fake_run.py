@@ -27,6 +27,18 @@ CIF = Path(__file__).parents[2] / "examples" / "MIL-120_primitive_40atoms.cif"
 LEVEL = {"name": "GFN1-xTB", "hash": "5f0c9d1e2a7b", "program": "cp2k"}
 PRESSURES = (2.0e3, 9.6e3, 3.0e4, 1.0e5)
 LOADINGS = (1.21, 2.37, 3.02, 3.71)
+UFF = [
+    {
+        "pressure_Pa": pressure,
+        "loading_mol_per_kg": loading,
+        "loading_mol_per_kg_error": 0.07,
+        "loading_per_cell": loading * 0.4941,
+        "loading_per_cell_error": 0.03,
+        "isosteric_heat_kJ_per_mol": 52.3,
+        "isosteric_heat_error_kJ_per_mol": 1.1,
+    }
+    for pressure, loading in ((2.0e3, 4.1), (1.0e5, 4.87))
+]
 START = datetime(2026, 11, 20, 9, 30, tzinfo=timezone.utc)
 
 
@@ -139,11 +151,17 @@ class FakeRun:
                     "MaceMdCalculation", chain, f"md_{temperature}k_{loading}", {"seed": orm.Int(loading)}, minutes=0.3
                 )
                 self.create(job, results=orm.Dict({"mean_temperature": float(temperature)}))
+        if name == "sampling":
+            self.give(chain, uff_isotherm=orm.Dict({"temperature_K": 303.0, "gas": "CO2", "points": UFF}))
         self.minutes += minutes
 
     def selection(self, parent: orm.WorkChainNode, name: str, n_dataset: int, n_selected: int) -> None:
         job = self.process(
-            "DiversitySelectCalculation", parent, name, {"parameters": orm.Dict({"n_select": n_selected})}, minutes=0.4
+            "DiversitySelectCalculation",
+            parent,
+            name,
+            {"parameters": orm.Dict({"n_select": n_selected, "method": "kmeans"})},
+            minutes=0.4,
         )
         centres = self.rng.normal(scale=22.0, size=(7, 2))
         pool = np.concatenate([c + self.rng.normal(scale=(5, 3), size=(90, 2)) for c in centres])
@@ -154,7 +172,11 @@ class FakeRun:
         kinds = [np.full(len(part), code, dtype=np.int8) for code, part in enumerate((pool, dataset, chosen))]
         node.set_array("kind", np.concatenate(kinds))
         coverage = {"cells": 60, "selected_cells": 57, "random_cells_mean": 41.3, "random_cells_std": 2.4}
-        self.create(job, map=node, results=orm.Dict({"pool": len(pool), "coverage": coverage}))
+        coverage |= {"covering_radius": 1.361, "random_covering_radius": 1.774}
+        comparison = {"kmeans": {"selected_cells": 57, "covering_radius": 1.361}}
+        comparison["fps"] = {"selected_cells": 55, "covering_radius": 1.083}
+        content = {"pool": len(pool), "coverage": coverage, "comparison": comparison}
+        self.create(job, map=node, results=orm.Dict(content))
         self.minutes += 0.4
 
     def labels(self, parent: orm.WorkChainNode, name: str, count: int, failed: int) -> list[DftLabelData]:

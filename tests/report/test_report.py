@@ -226,6 +226,28 @@ def test_deviations_have_their_window(run: orm.WorkChainNode, data: dict[str, An
         assert f"{count} of 900 in the window" in page
 
 
+def test_uff_stands_beside_the_trained_potential(run: orm.WorkChainNode, data: dict[str, Any], page: str) -> None:
+    assert [point["pressure_Pa"] for point in data["uff_isotherm"]["points"]] == [2.0e3, 1.0e5]
+    rows = re.findall(r"<tr>.*?</tr>", page[page.index('id="uff"') :], re.DOTALL)
+    cells = [re.sub(r"<.*?>", "", cell) for cell in re.findall(r"<td.*?</td>", rows[1], re.DOTALL)]
+    assert cells[:2] == ["0.02", "4.10 ± 0.07"]
+    mace = data["isotherm"]["points"][0]
+    assert cells[2] == with_error(mace["loading_mol_per_kg"], mace["loading_mol_per_kg_error"])
+    assert page.count("4.87 ± 0.07 mol/kg at 1 bar") == 2  # in the figure on either axis
+    assert page.count("UFF, rigid framework, 303 K") == 2
+    assert re.search(
+        r"UFF and a rigid framework at 303 K\n +0\.02 bar +4\.10 ± 0\.07 mol/kg$", summary(run), re.MULTILINE
+    )
+
+
+def test_methods_of_selection_are_compared(page: str) -> None:
+    table = page[page.index('aria-label="Coverage by method"') :]
+    cells = [re.sub(r"<.*?>", "", cell) for cell in re.findall(r"<td.*?</td>", table, re.DOTALL)]
+    assert cells[1:5] == ["farthest point sampling", "55", "60", "1.083"]
+    assert cells[6:10] == ["K-means, nearest to each centre (taken)", "57", "60", "1.361"]
+    assert cells[11:15] == ["random", "41.3 ± 2.4", "60", "1.774"]
+
+
 def test_wall_time_of_a_phase_is_its_own(run: orm.WorkChainNode, data: dict[str, Any]) -> None:
     phases = {row["name"]: row for row in data["phases"]}
     assert phases["validation"]["wall_seconds"] == pytest.approx(84.0)

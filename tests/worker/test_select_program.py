@@ -145,6 +145,8 @@ def test_farthest_points_keep_away_from_the_dataset(folder: Path) -> None:
     assert free["selected"] != results["selected"]
     with np.load("map.npz") as archive:
         assert np.count_nonzero(archive["kind"] == 1) > 0
+        assert len(archive["kind"]) == results["map"]["shown"] == 40  # max_points of the settings
+    assert results["map"]["left_out"] > 0
 
 
 def test_a_small_pool_is_taken_whole(folder: Path) -> None:

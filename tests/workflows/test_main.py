@@ -158,6 +158,40 @@ def test_later_parts_are_given_what_they_need(learned: Any) -> None:
     assert validation["seed"].value != adsorption["seed"].value
 
 
+def test_uff_runs_beside_the_rest(codes: dict[str, Any], aiida_code_installed: Any) -> None:
+    """Within the sampling where there is one, beside the isotherm where there are labels to begin with."""
+    pytest.importorskip("aiida_lsmo", reason="the extra `uff` is not installed")
+    from aiida_mofmace.workflows.uff_isotherm import UffIsothermWorkChain
+
+    with pytest.raises(ValueError, match="needs RASPA2 as codes"):
+        start(codes, charges=[0.0] * 40)
+    raspa = aiida_code_installed(label="no-raspa", default_calc_job_plugin="raspa", filepath_executable="/bin/true")
+    with_uff = {**codes, "raspa": raspa}
+    assert "charges" not in start(with_uff).inputs
+    process = start(with_uff, charges=[0.0] * 40)
+    process.run_sampling()
+    assert SamplingWorkChain.spec().inputs.validate(process.submitted[0][1]) is None
+    assert {"charges", "raspa_code"} < set(process.submitted[0][1])
+    found = orm.Dict({"points": [1]})
+    process.ctx.sampling = finished(SamplingWorkChain, {"uff_isotherm": found})
+    assert process.inspect_sampling() is None
+    assert process.outputs["uff_isotherm"].uuid == found.uuid
+    process.ctx.active_learning = active_learning()
+    process.run_isotherm()
+    assert len(process.submitted) == 2
+
+    process = start(with_uff, charges=[0.0] * 40, dataset=dataset_of([0, 1]).store())
+    process.ctx.active_learning = active_learning()
+    process.run_isotherm()
+    process_class, inputs = process.submitted[1]
+    assert process_class is UffIsothermWorkChain
+    assert UffIsothermWorkChain.spec().inputs.validate(inputs) is None
+    process.ctx.uff = finished(UffIsothermWorkChain, {"isotherm": found})
+    process.ctx.isotherm = isotherm()
+    process.inspect_isotherm()
+    assert process.outputs["uff_isotherm"].uuid == found.uuid
+
+
 def test_a_validation_that_failed_keeps_nobody_from_the_isotherm(learned: Any) -> None:
     learned.ctx.validation = finished(ValidationWorkChain, {"failures": orm.Dict({})}, 302, "no labels")
     assert learned.inspect_validation() is None

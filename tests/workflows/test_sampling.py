@@ -73,8 +73,10 @@ def test_monte_carlo_needs_charges_and_raspa(codes: dict[str, Any], aiida_code_i
     charges = orm.List([0.0] * 40)
     raspa = aiida_code_installed(label="no-raspa", default_calc_job_plugin="raspa", filepath_executable="/bin/true")
     build = SamplingWorkChain.get_builder_from_protocol
-    with pytest.raises(ValueError, match="give both or neither"):
+    with pytest.raises(ValueError, match="needs RASPA2 as codes"):
         build(codes, mil_120(), charges=charges, overrides=OVERRIDES)
+    with pytest.raises(ValueError, match="3 charges do not fit 40 atoms"):
+        build({**codes, "raspa": raspa}, mil_120(), charges=[0.0] * 3, overrides=OVERRIDES)
     sampling = process_of(build({**codes, "raspa": raspa}, mil_120(), charges=charges, overrides=OVERRIDES, seed=5))
     sampling.setup()
     sampling.run_md()

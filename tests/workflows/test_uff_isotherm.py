@@ -14,6 +14,7 @@ from aiida.engine import run_get_node
 from aiida_mofmace.cli.setup import find_raspa
 from aiida_mofmace.worker.kernels.geometry import closest_distance
 
+from ..worker.test_pockets import lta
 from .steps import mil_120
 
 pytest.importorskip("aiida_lsmo", reason="the extra `uff` is not installed")
@@ -23,6 +24,7 @@ from aiida_mofmace.workflows.uff_isotherm_base import molecule_settings
 
 CHARGES = json.loads((Path(__file__).parents[1] / "fixtures" / "raspa" / "mil_120_charges.json").read_text())
 SECTION = {
+    "cutoff": 8.5,
     "pressures": [2e3, 1e5],
     "widom_cycles": 200,
     "initialization_cycles": 100,
@@ -67,7 +69,7 @@ def test_isotherm_and_snapshots(raspa: orm.InstalledCode) -> None:
     check_snapshots(frames, framework.get_ase())
     raspa_jobs = [job for job in node.called_descendants if isinstance(job, orm.CalcJobNode)]
     settings = raspa_jobs[-1].inputs.parameters["GeneralSettings"]
-    assert settings["CutOffChargeCharge"] == settings["CutOff"] == 12.0
+    assert settings["CutOffChargeCharge"] == settings["CutOff"] == 8.5
 
 
 def check_snapshots(frames: Any, framework: Any) -> None:
@@ -87,12 +89,33 @@ def check_snapshots(frames: Any, framework: Any) -> None:
 def test_pores_of_a_closed_framework(aiida_profile: Any) -> None:
     """Half of the cell leaves no room for CO2; the real one does, and has no closed pockets."""
     molecule = molecule_settings("CO2")
-    pores = pore_geometry(mil_120(), molecule, orm.Int(2000))
-    assert 0.03 < pores["POAV_Volume_fraction"] < 0.05
-    assert pores["pocket_volume_fraction"] == 0.0
+    found = pore_geometry(mil_120(), molecule, orm.Int(2000))
+    assert 0.03 < found["pores"]["POAV_Volume_fraction"] < 0.05
+    assert found["pores"]["pocket_volume_fraction"] == found["pores"]["blocked_volume_fraction"] == 0.0
+    assert "blocking_spheres" not in found
     atoms = mil_120().get_ase()
     atoms.set_cell(atoms.cell * 0.8, scale_atoms=True)
-    assert not pore_geometry(orm.StructureData(ase=atoms), molecule, orm.Int(2000))["is_porous"]
+    assert not pore_geometry(orm.StructureData(ase=atoms), molecule, orm.Int(2000))["pores"]["is_porous"]
+
+
+def test_closed_pockets_stay_empty(raspa: orm.InstalledCode) -> None:
+    """Silica LTA: without the spheres RASPA puts CO2 into the sodalite cages, which are closed to it."""
+    atoms = lta()
+    section = {**SECTION, "pressures": [1e6], "cutoff": 5.9, "movie_frames": 10}
+    builder = UffIsothermWorkChain.get_builder_from_protocol(
+        {"raspa": raspa}, orm.StructureData(ase=atoms), [0.0] * len(atoms), overrides={"uff_gcmc": section}, seed=1
+    )
+    outputs, node = run_get_node(builder)
+    assert node.is_finished_ok, node.exit_message
+    assert outputs["pores"]["Number_of_blocking_spheres"] == 1
+    assert outputs["pores"]["blocked_volume_fraction"] == pytest.approx(
+        outputs["pores"]["pocket_volume_fraction"], abs=5e-4
+    )
+    frames = outputs["trajectories"]["pressure_00"].get_frames()
+    carbons = [atom.position / 11.87 for index in range(len(frames)) for atom in frames.atoms(index)[72:]]
+    from_cage = np.linalg.norm((np.array(carbons) - np.round(carbons)) * 11.87, axis=1)
+    assert len(carbons) > 30
+    assert from_cage.min() > 1.8
 
 
 @pytest.mark.parametrize(

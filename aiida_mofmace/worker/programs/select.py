@@ -197,8 +197,11 @@ class Selection:
             "framework_atoms": int(self.pool.framework_atoms[row]),
         }
 
-    def write_map(self, points: Floats) -> None:
-        """Write the two-dimensional map: all picks, and of the rest as many points as are allowed."""
+    def write_map(self, points: Floats) -> dict[str, int]:
+        """Write the two-dimensional map: all picks, and of the rest a random sample where they are more than allowed.
+
+        :return: how many frames are on the map, and how many were left out of it
+        """
         rows = np.flatnonzero(self.fates <= FATES.index("selected"))
         kinds = np.where(self.fates[rows] > 0, SELECTED, np.where(rows < self.known, DATASET, POOL)).astype(np.int8)
         others, picks = np.flatnonzero(kinds != SELECTED), np.flatnonzero(kinds == SELECTED)
@@ -209,6 +212,7 @@ class Selection:
         xy = map_points(points[rows[shown]], self.settings.tsne["perplexity"], self.seeds["map"])
         groups = np.array([self.pool.groups[row] for row in rows[shown]], dtype=np.str_)
         np.savez_compressed("map.npz", xy=xy, kind=kinds[shown], group=groups)
+        return {"shown": len(shown), "left_out": len(rows) - len(shown)}
 
     def write_fates(self, distances: Floats, picked: dict[str, NDArray[np.bool_]]) -> None:
         """Write what became of every frame, with its distance from what is represented."""
@@ -241,7 +245,6 @@ class Selection:
         everything = np.arange(len(self.pool))
         self.write_fates(distances, {method: np.isin(everything, rows[found]) for method, found in picks.items()})
         self.pool.read(rows[chosen]).save("selected.npz")
-        self.write_map(points)
         return {
             "pool": self.total,
             "refused": self.refused(),
@@ -255,6 +258,7 @@ class Selection:
                 for method, found in picks.items()
             },
             "explained_variance": explained,
+            "map": self.write_map(points),
         }
 
 
