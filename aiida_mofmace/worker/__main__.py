@@ -14,10 +14,20 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from .errors import WorkerError
+from .errors import describe_error
 from .stopping import StopRequest
 
-PROGRAMS = ("md", "md_gcmc", "select", "committee", "fine_tune", "label_tblite", "widom", "blank_model")
+PROGRAMS = (
+    "md",
+    "md_gcmc",
+    "md_gcmc_batch",
+    "select",
+    "committee",
+    "fine_tune",
+    "label_tblite",
+    "widom",
+    "blank_model",
+)
 _REPORTED_PACKAGES = (
     "numpy",
     "ase",
@@ -65,13 +75,9 @@ def run_program(program: str, inputs: dict[str, Any], stop: StopRequest) -> dict
         reason = stop.reason() if output["results"].pop("stopped_early", False) else None
         output["status"] = "stopped" if reason else "finished"
         output["reason"] = reason or ""
-    except WorkerError as error:
-        traceback.print_exc()
-        output["error"] = {"type": error.kind, "message": str(error)}
     except Exception as error:
         traceback.print_exc()
-        kind = "out_of_memory" if "out of memory" in str(error).lower() else type(error).__name__
-        output["error"] = {"type": kind, "message": str(error) or type(error).__name__}
+        output["error"] = describe_error(error)
     return output
 
 

@@ -26,8 +26,6 @@ from .simulation import Clock, Guard, SimulationParameters, TimeSeries
 
 __all__ = ["HybridSimulation", "MdGcmcParameters"]
 
-_CHECKPOINT = Path("checkpoint.npz")
-_CANDIDATES = Path("candidates.npz")
 _THERMOSTATS = ("nose_hoover", "langevin")
 
 
@@ -138,6 +136,7 @@ class HybridSimulation:
     :param framework: the empty framework; not needed when a checkpoint is given
     :param seed: of all random numbers; not needed when a checkpoint is given
     :param checkpoint: file to go on from, or None
+    :param folder: where its files are written, None for the present one
     """
 
     def __init__(
@@ -147,8 +146,11 @@ class HybridSimulation:
         framework: Atoms | None,
         seed: int = 0,
         checkpoint: Path | None = None,
+        *,
+        folder: Path | None = None,
     ):
         p = self.parameters = parameters
+        self.folder = folder or Path()
         self.potential, self.gases = potential, parameters.gases
         loadings = [f"loading_{gas.name}" for gas in self.gases] if len(self.gases) > 1 else []
         self.series = TimeSeries("step", "loading", *loadings, "potential_energy", "temperature")
@@ -295,16 +297,16 @@ class HybridSimulation:
 
     def save(self, with_state: bool = True) -> None:
         """Write frames, time series and candidates, then the checkpoint that follows them."""
-        Frames.from_atoms(self.images).save("frames.npz")
-        np.savez(Path("timeseries.npz"), allow_pickle=False, **self.series.arrays())
+        Frames.from_atoms(self.images).save(self.folder / "frames.npz")
+        np.savez(self.folder / "timeseries.npz", allow_pickle=False, **self.series.arrays())
         if self.exchange.candidates:
             candidates = Frames.from_atoms(self.exchange.candidates)
             reasons = [str(atoms.info.get("guard", "hole")) for atoms in self.exchange.candidates]
             candidates.groups = [f"{self.parameters.group}_{reason}" for reason in reasons]
-            candidates.save(_CANDIDATES)
+            candidates.save(self.folder / "candidates.npz")
         if with_state:
             arrays = self.state.to_arrays() | self.series.arrays("series_")
             for index, each in enumerate(self.species):
                 arrays |= {f"reservoir_{index}_{k}": v for k, v in each.reservoir.to_arrays().items()}
             values = {"rng": self.rng.bit_generator.state, "counts": self.counts(), "program": "md_gcmc"}
-            save_checkpoint(_CHECKPOINT, arrays, values)
+            save_checkpoint(self.folder / "checkpoint.npz", arrays, values)

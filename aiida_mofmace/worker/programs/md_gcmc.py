@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase import Atoms
 
 from ..errors import WorkerError
-from ..kernels.model import Configuration
+from ..kernels.model import Configuration, MaceEvaluator, Potential
 from ..kernels.statistics import estimate_mean
 from ..kernels.thermodynamics import chemical_potential, isosteric_heats
 from ..stopping import StopRequest
 from .hybrid import HybridSimulation, MdGcmcParameters
 from .simulation import describe_explosion, open_model, read_structure
 
-__all__ = ["run", "summarise"]
+__all__ = ["Point", "read_point", "run", "simulate", "summarise"]
 
 _AVERAGES = ("mean_loading", "loading_error", "statistical_inefficiency", "equilibration_index", "effective_samples")
 
@@ -90,22 +93,52 @@ def _ideal_gas(simulation: HybridSimulation, kind: int) -> dict[str, Any]:
     }
 
 
-def run(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
-    """Run the simulation and write frames.npz, timeseries.npz, checkpoint.npz and, if holes were met, candidates.npz.
+@dataclass(frozen=True)
+class Point:
+    """What one simulation starts from.
 
-    :raises WorkerError: kind bad_input, no_model, does_not_fit; explosion or nan if nothing good came before it
+    :param parameters: of the run
+    :param seed: of all random numbers; of no account where there is a checkpoint
+    :param framework: without gas; None where there is a checkpoint
+    :param checkpoint: state to go on from, or None
+    :param folder: where its files are written
+    """
+
+    parameters: MdGcmcParameters
+    seed: int
+    framework: Atoms | None
+    checkpoint: Path | None
+    folder: Path
+
+
+def read_point(inputs: Mapping[str, Any], model: MaceEvaluator, folder: Path | None = None) -> Point:
+    """Read the input of one simulation, files included.
+
+    :param inputs: seed, files and parameters, as in input.json
+    :param model: that is to know its elements
+    :param folder: where its files are to be written, None for the present one
+    :raises WorkerError: kind bad_input
     """
     parameters = MdGcmcParameters.from_dict(inputs["parameters"])
-    files = inputs["files"]
-    potential = open_model(inputs, parameters.head)
     for gas in parameters.gases:
-        potential.require_elements(gas.numbers)
+        model.require_elements(gas.numbers)
+    files, framework = inputs["files"], None
     checkpoint = Path(files["checkpoint"]) if files.get("checkpoint") else None
-    framework = None
     if checkpoint is None:
         framework = read_structure(files["structure"])
-        potential.require_elements(framework.numbers)
-    simulation = HybridSimulation(parameters, potential, framework, int(inputs["seed"]), checkpoint)
+        model.require_elements(framework.numbers)
+    return Point(parameters, int(inputs["seed"]), framework, checkpoint, folder or Path())
+
+
+def simulate(point: Point, potential: Potential, stop: StopRequest) -> dict[str, Any]:
+    """Run one simulation and write frames.npz, timeseries.npz, checkpoint.npz and, if holes were met, candidates.npz.
+
+    :return: the figures of the run, and stopped_early if it was stopped before its end
+    :raises WorkerError: kind bad_input, does_not_fit; explosion or nan if nothing good came before it
+    """
+    simulation = HybridSimulation(
+        point.parameters, potential, point.framework, point.seed, point.checkpoint, folder=point.folder
+    )
     explosion, stopped, speed = simulation.advance(stop)
     if explosion is not None and len(simulation.series) == 0:
         kind = "nan" if explosion["reason"] == "not_finite" else "explosion"
@@ -114,10 +147,18 @@ def run(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
     results = summarise(simulation) | {
         "n_frames": len(simulation.images),
         "steps_done": simulation.state.step,
-        "steps_total": parameters.steps,
+        "steps_total": point.parameters.steps,
         "steps_per_second": speed,
-        "device": potential.device,
     }
     if explosion is not None:
         results["explosion"] = explosion | {"message": describe_explosion(explosion)}
     return results | ({"stopped_early": True} if stopped else {})
+
+
+def run(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
+    """Run one simulation with a MACE model.
+
+    :raises WorkerError: kind bad_input, no_model, does_not_fit; explosion or nan if nothing good came before it
+    """
+    potential = open_model(inputs, inputs["parameters"].get("head"))
+    return simulate(read_point(inputs, potential), potential, stop) | {"device": potential.device}

@@ -1,0 +1,93 @@
+"""Several simulations of hybrid MD-GCMC in one process, which share every call of the model."""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import WorkerError, describe_error
+from ..kernels.batched import BatchedPotential, Seat
+from ..stopping import StopRequest
+from .md_gcmc import Point, read_point, simulate
+from .simulation import open_model
+
+__all__ = ["run", "run_together"]
+
+Outcome = dict[str, Any]
+
+
+def run_together(points: Mapping[str, Point], table: BatchedPotential, stop: StopRequest) -> dict[str, Outcome]:
+    """Run simulations side by side, each in a thread, while this thread evaluates for all of them.
+
+    :param points: what each simulation starts from, by name
+    :param table: a potential with as many seats
+    :param stop: ends all of them
+    :return: outcome of each, by name
+    """
+    outcomes: dict[str, Outcome] = {}
+
+    def take_part(name: str, seat: Seat) -> None:
+        try:
+            outcomes[name] = _outcome(points[name], seat, stop)
+        finally:
+            seat.leave()
+
+    seats = {name: table.seat(index) for index, name in enumerate(points)}
+    threads = [threading.Thread(target=take_part, args=pair, daemon=True) for pair in seats.items()]
+    for thread in threads:
+        thread.start()
+    table.serve()
+    for thread in threads:
+        thread.join()
+    return {name: outcomes[name] for name in points}
+
+
+def _outcome(point: Point, seat: Seat, stop: StopRequest) -> Outcome:
+    """Run one simulation; whatever ends it ends it alone."""
+    try:
+        results = simulate(point, seat, stop)
+    except Exception as error:
+        return _failure(error)
+    status = "stopped" if results.pop("stopped_early", False) else "finished"
+    return {"status": status, "error": None, "results": results}
+
+
+def _failure(error: Exception) -> Outcome:
+    traceback.print_exception(error)
+    return {"status": "failed", "error": describe_error(error), "results": {}}
+
+
+def run(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
+    """Run all systems that the parameters name; each leaves its files in a folder of its name.
+
+    A system's parameters are the common ones with its own put over them; its own hold its seed. On a GPU the systems
+    share each call of the model. On a CPU, where that brings nothing, each has calls of its own, and its numbers are
+    bit for bit those of a run by itself.
+
+    :raises WorkerError: kind no_model; that of the first system, if all have failed
+    """
+    common = {key: value for key, value in inputs["parameters"].items() if key != "systems"}
+    model = open_model(inputs, common.get("head"))
+    files = inputs["files"]
+    points: dict[str, Point] = {}
+    outcomes: dict[str, Outcome] = {}
+    for name, own in inputs["parameters"]["systems"].items():
+        system = {"parameters": common | own, "seed": own["seed"]}
+        system["files"] = {"structure": files["structure"], "checkpoint": (files.get("checkpoints") or {}).get(name)}
+        folder = Path(name)
+        folder.mkdir(exist_ok=True)
+        try:
+            points[name] = read_point(system, model, folder)
+        except WorkerError as error:
+            outcomes[name] = _failure(error)
+    table = BatchedPotential(model, len(points), together="cuda" in model.device)
+    outcomes |= run_together(points, table, stop)
+    failures = [outcome["error"] for outcome in outcomes.values() if outcome["error"]]
+    if len(failures) == len(outcomes):
+        raise WorkerError(failures[0]["type"], failures[0]["message"])
+    stopped = any(outcome["status"] == "stopped" for outcome in outcomes.values())
+    results = {"systems": outcomes, "device": model.device, "together": table.together, "rounds": table.rounds}
+    return results | ({"stopped_early": True} if stopped else {})
