@@ -13,9 +13,11 @@ demo: setup
 	.venv/bin/verdi -p mofmace run examples/mil120_fast.py
 
 test: install
+	@scripts/install_uff.sh
 	$(PYTEST) -m "not slow"
 
 test-all: install
+	@scripts/install_uff.sh
 	$(PYTEST)
 
 install:
@@ -26,8 +28,7 @@ setup: install
 
 # Grand-canonical Monte Carlo with a generic force field: RASPA is compiled, which takes minutes.
 uff: setup
-	.venv/bin/pip install -q uv
-	.venv/bin/uv pip install -q --python .venv/bin/python -e '.[uff]'
+	@scripts/install_uff.sh --required
 	.venv/bin/mofmace setup
 
 docs: install

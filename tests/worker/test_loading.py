@@ -23,6 +23,18 @@ def test_molecules_are_whole_and_apart(framework: Atoms, carbon_dioxide: Gas) ->
         assert others.min() >= 2.1
 
 
+@pytest.mark.parametrize("loading", [1, 4, 8, 12])
+def test_the_loadings_of_the_paper_fit_into_its_cell(framework: Atoms, carbon_dioxide: Gas, loading: int) -> None:
+    """160 atoms, of which 12 CO2 are the saturation."""
+    cell = framework.repeat((2, 2, 1))
+    loaded = place_molecules(cell, carbon_dioxide, loading, 2.0, np.random.default_rng(loading))
+    assert (len(cell), len(loaded)) == (160, 160 + 3 * loading)
+    distances = loaded.get_all_distances(mic=True)
+    np.fill_diagonal(distances, np.inf)
+    for first in range(160, len(loaded), 3):
+        assert np.delete(distances[first : first + 3], np.r_[first : first + 3], axis=1).min() >= 2.0
+
+
 def test_the_seed_decides(framework: Atoms, carbon_dioxide: Gas) -> None:
     first, again, other = (
         place_molecules(framework, carbon_dioxide, 2, 2.0, np.random.default_rng(seed)).positions for seed in (7, 7, 8)
