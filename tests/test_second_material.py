@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from aiida import orm
 from aiida.engine import run_get_node
+from aiida.manage import get_manager
 
 from aiida_mofmace.calculations.blank_model import BlankModelCalculation
 from aiida_mofmace.worker.kernels.gases import Gas
@@ -20,13 +21,30 @@ from aiida_mofmace.workflows.main import MofMaceWorkChain
 from aiida_mofmace.workflows.protocols import resolve
 from aiida_mofmace.workflows.sampling import SamplingWorkChain
 
+SIFSIX_3_ZN = Path(__file__).parents[1] / "examples" / "SIFSIX-3-Zn_28atoms.cif"
+SHORT = {"steps": 100, "equilibration_steps": 20, "stride": 4}
+#: A few minutes: the shape of a run from scratch, with less of everything.
+BUDGET: dict[str, Any] = {
+    "sampling": {"loadings": [0, 1], "rattled_frames": 20},
+    "initial_set": {"n_empty": 14, "n_per_loading": 14},
+    "selection": {"soap": {"n_max": 4, "l_max": 2}, "pca_components": 5, "coverage_cells": 8},
+    "fine_tune": {"max_epochs": 30},
+    "active_learning": {"committee_size": 2, "max_rounds": 1, "n_select": 6, "loadings": [0, 1], **SHORT},
+    "validation": {"loadings": [0, 1], "n_frames": 2, **SHORT},
+    "isotherm": {"pressures": [1.0e5], "chunk_steps": 200, "min_steps": 200, "max_steps": 200},
+    "heat_of_adsorption": SHORT,
+}
 #: CALF-20, a zinc triazolate oxalate.
 CALF_20 = Path(__file__).parent / "fixtures" / "CALF-20_44atoms.cif"
 
 
 @pytest.fixture
 def untrained(worker_code: orm.InstalledCode) -> Any:
-    inputs = blank_model_inputs(worker_code, structure_from_cif(CALF_20), gas_node("CO2"), resolve("fast"), orm.Int(1))
+    return untrained_model(worker_code, CALF_20)
+
+
+def untrained_model(code: orm.InstalledCode, cif: Path) -> Any:
+    inputs = blank_model_inputs(code, structure_from_cif(cif), gas_node("CO2"), resolve("fast"), orm.Int(1))
     outputs, node = run_get_node(BlankModelCalculation, **inputs)
     assert node.is_finished_ok, node.exit_message
     return outputs["model"]
@@ -55,6 +73,41 @@ def test_an_untrained_model_is_sampled_without(worker_code: orm.InstalledCode, u
     assert set(frames.groups) == {"rattled_2CO2"}
     assert [len(frames.atoms(index)) for index in range(5)] == [50] * 5
     assert not [child for child in node.called if isinstance(child, orm.CalcJobNode)]
+
+
+def test_the_protocol_changes_for_an_untrained_model(untrained: Any) -> None:
+    parameters = resolve("paper", {"fine_tune": {"max_epochs": 7}}, untrained)
+    assert (parameters["fine_tune"]["multihead"], parameters["fine_tune"]["e0s"]) == (False, "estimated")
+    assert parameters["fine_tune"]["max_epochs"] == 7
+    assert parameters["md"]["max_temperature_factor"] < resolve("paper")["md"]["max_temperature_factor"]
+    assert resolve("paper", None, "starter") == resolve("paper")
+
+
+@pytest.mark.slow
+@pytest.mark.cp2k
+@pytest.mark.usefixtures("aiida_profile_clean")
+def test_from_scratch_to_the_isotherm(worker_code: orm.InstalledCode, cp2k_code: orm.InstalledCode) -> None:
+    """SIFSIX-3-Zn on protocol fast: displaced frames, labels, two trainings, exploration, validation, isotherm."""
+    codes, structure = {"worker": worker_code, "cp2k": cp2k_code}, structure_from_cif(SIFSIX_3_ZN)
+    with pytest.raises(ValueError, match="knows no F, N, Si, Zn of the structure and gas"):
+        MofMaceWorkChain.get_builder_from_protocol(codes, structure)
+    builder = MofMaceWorkChain.get_builder_from_protocol(
+        codes, structure, model=untrained_model(worker_code, SIFSIX_3_ZN), overrides=BUDGET, seed=3
+    )
+    manager = get_manager()
+    manager.set_runner(manager.create_runner(communicator=None))
+    outputs, node = run_get_node(builder)
+    assert node.exit_status in (0, 701), f"{node.exit_status}: {node.exit_message}"
+    assert outputs["failures"].get_dict() == {}
+    assert outputs["dataset"].n_frames == 28 + 6
+    _, last = outputs["learning_curve"]["rounds"]
+    # What it learns from: forces of several eV/Å. A model that has learned nothing errs by their size.
+    forces = np.concatenate([atoms.arrays["REF_forces"] for atoms in outputs["dataset"].get_atoms()])
+    assert last["force_mae_mev_per_ang"] < 500.0 * np.abs(forces).mean()
+    assert last["above"] <= 0.1 * last["n_frames"]
+    errors = outputs["validation"]["errors"]
+    assert errors["after"]["all"]["force_mae_mev_per_ang"] < errors["before"]["all"]["force_mae_mev_per_ang"]
+    assert 0.0 <= outputs["isotherm"]["points"][0]["loading_per_cell"] <= 3.0
 
 
 def test_rattled_frames_keep_molecules_and_distances() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-__all__ = ["gas_names", "load_free_atoms", "load_gas", "load_protocol", "protocol_names"]
+__all__ = ["gas_names", "load_changes", "load_free_atoms", "load_gas", "load_protocol", "protocol_names"]
 
 _FOLDER = Path(__file__).parent
 
@@ -30,6 +30,11 @@ def load_protocol(name: str) -> dict[str, Any]:
     if name not in protocol_names():
         raise ValueError(f"unknown protocol {name!r}; known are {', '.join(protocol_names())}")
     return _read(_FOLDER / f"{name}.yaml")
+
+
+def load_changes(name: str) -> dict[str, Any]:
+    """Return changes that a situation makes to any protocol, nested like its file: "from_scratch"."""
+    return _read(_FOLDER / "changes" / f"{name}.yaml")
 
 
 def load_gas(name: str) -> dict[str, Any]:

@@ -138,7 +138,7 @@ class ActiveLearningWorkChain(RollingWindow):
         :param replay: structures to train and to validate on alongside; None for the starter model's
         :raises ValueError: if an input is refused; the message says what to do
         """
-        parameters = resolve(protocol, overrides)
+        parameters = resolve(protocol, overrides, model)
         inputs = common_inputs(codes, structure, gas, parameters, seed) | training_inputs(model, replay, parameters)
         inputs |= {"dataset": dataset, "models": dict(models) if models else None}
         inputs["metadata"] = {"label": f"Active learning for {structure.get_formula()}"}

@@ -170,7 +170,7 @@ class MofMaceWorkChain(WorkChain):
         :param seed: from which the seeds of all jobs are made
         :raises ValueError: if an input is refused; the message says what to do
         """
-        parameters = resolve(protocol, overrides)
+        parameters = resolve(protocol, overrides, model)
         inputs = common_inputs(codes, structure, gas, parameters, seed) | training_inputs(model, replay, parameters)
         name = protocol or DEFAULT_PROTOCOL
         label = f"{structure.get_formula()} and {inputs['gas']['name']}, protocol {name}"

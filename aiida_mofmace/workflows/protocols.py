@@ -10,7 +10,8 @@ from typing import Any
 from aiida.engine import Process
 from aiida.engine.processes.builder import ProcessBuilder
 
-from aiida_mofmace.protocols import load_protocol
+from aiida_mofmace.data.model import UNTRAINED, MaceModelData
+from aiida_mofmace.protocols import load_changes, load_protocol
 
 __all__ = ["DEFAULT_PROTOCOL", "filled_builder", "merge", "resolve"]
 
@@ -20,14 +21,20 @@ DEFAULT_PROTOCOL = "fast"
 _OPEN_KEYS = ("fine_tune.options", "fine_tune.e0s", "resources.worker_options", "resources.cp2k_options")
 
 
-def resolve(protocol: str | None = None, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def resolve(
+    protocol: str | None = None, overrides: Mapping[str, Any] | None = None, model: Any = None
+) -> dict[str, Any]:
     """Return the parameters of a protocol with the overrides put over them.
 
     :param protocol: name of a protocol; None for the default
     :param overrides: nested like the protocol file, with only the keys to be changed
+    :param model: to start from; for an untrained one, changes for training from scratch come before the overrides
     :raises ValueError: if the protocol is unknown, a key is misspelt, or a section is overridden by a plain value
     """
-    return merge(load_protocol(protocol or DEFAULT_PROTOCOL), overrides or {})
+    parameters = load_protocol(protocol or DEFAULT_PROTOCOL)
+    if isinstance(model, MaceModelData) and model.kind == UNTRAINED:
+        parameters = merge(parameters, load_changes("from_scratch"))
+    return merge(parameters, overrides or {})
 
 
 def merge(parameters: Mapping[str, Any], overrides: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

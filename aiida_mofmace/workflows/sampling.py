@@ -109,7 +109,7 @@ class SamplingWorkChain(RollingWindow):
         :param seed: from which the seeds of all jobs are made
         :raises ValueError: if an input is refused; the message says what to do
         """
-        parameters = resolve(protocol, overrides)
+        parameters = resolve(protocol, overrides, model)
         inputs = {
             "code": code_node(codes, "worker"),
             **monte_carlo_inputs(codes, charges),
