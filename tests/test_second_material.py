@@ -68,7 +68,10 @@ def test_an_untrained_model_is_sampled_without(worker_code: orm.InstalledCode, u
     )
     outputs, node = run_get_node(builder)
     assert node.is_finished_ok, node.exit_message
-    assert sorted(outputs["trajectories"]) == ["rattled_0", "rattled_2"]
+    assert sorted(outputs["trajectories"]) == ["rattled_0", "rattled_2", "rattled_gas"]
+    alone = outputs["trajectories"]["rattled_gas"].get_frames()
+    assert (len(alone), set(alone.groups)) == (10, {"rattled_CO2_alone"})
+    assert alone.atoms(0).get_chemical_formula() == "CO2"
     frames = outputs["trajectories"]["rattled_2"].get_frames()
     assert set(frames.groups) == {"rattled_2CO2"}
     assert [len(frames.atoms(index)) for index in range(5)] == [50] * 5
@@ -99,7 +102,7 @@ def test_from_scratch_to_the_isotherm(worker_code: orm.InstalledCode, cp2k_code:
     outputs, node = run_get_node(builder)
     assert node.exit_status in (0, 701), f"{node.exit_status}: {node.exit_message}"
     assert outputs["failures"].get_dict() == {}
-    assert outputs["dataset"].n_frames == 28 + 6
+    assert outputs["dataset"].n_frames == 28 + 10 + 6
     _, last = outputs["learning_curve"]["rounds"]
     # What it learns from: forces of several eV/Å. A model that has learned nothing errs by their size.
     forces = np.concatenate([atoms.arrays["REF_forces"] for atoms in outputs["dataset"].get_atoms()])

@@ -11,10 +11,11 @@ import yaml
 from aiida.cmdline.utils.decorators import with_dbenv
 
 from aiida_mofmace.cli.look import shell_status
+from aiida_mofmace.data.charged_cif import charges_of_cif
 
 __all__ = ["run"]
 
-_DEFAULT_CODES = {"worker": "worker@localhost", "cp2k": "cp2k@localhost"}
+_DEFAULT_CODES = {"worker": "worker@localhost", "cp2k": "cp2k@localhost", "raspa": "raspa@localhost"}
 
 
 @click.command()
@@ -29,6 +30,7 @@ _DEFAULT_CODES = {"worker": "worker@localhost", "cp2k": "cp2k@localhost"}
 )
 @click.option("--worker-code", metavar="LABEL", help="Python with mace-torch. Default: worker@localhost.")
 @click.option("--cp2k-code", metavar="LABEL", help="CP2K. Default: cp2k@localhost where it is set up.")
+@click.option("--uff", is_flag=True, help="Also the isotherm of UFF and a rigid framework; charges are those in CIF.")
 @click.option("--model", metavar="NAME|FILE", help="Foundation model. Default: the protocol's.")
 @click.option("--seed", default=0, show_default=True, help="Of everything that is drawn at random.")
 @click.option("--no-follow", is_flag=True, help="Submit and return at once.")
@@ -41,6 +43,7 @@ def run(
     overrides: Path | None,
     worker_code: str | None,
     cp2k_code: str | None,
+    uff: bool,
     model: str | None,
     seed: int,
     no_follow: bool,
@@ -64,6 +67,7 @@ def run(
             structure=structure_from_cif(cif),
             gas=gas,
             model=model,
+            charges=_charges(cif) if uff else None,
             seed=seed,
             protocol=protocol,
             overrides=_read_overrides(overrides),
@@ -84,7 +88,7 @@ def run(
 
 
 def _codes(worker: str | None, cp2k: str | None) -> dict[str, Any]:
-    """Load the codes; the default CP2K may be missing, then the level of theory must not need it.
+    """Load the codes; CP2K and RASPA may be missing by default, and what is asked for must not need them then.
 
     :raises click.ClickException: if a code is not set up
     """
@@ -92,15 +96,26 @@ def _codes(worker: str | None, cp2k: str | None) -> dict[str, Any]:
     from aiida.orm import load_code
 
     found = {}
-    for key, label in (("worker", worker), ("cp2k", cp2k)):
+    for key, label in (("worker", worker), ("cp2k", cp2k), ("raspa", None)):
         try:
             found[key] = load_code(label or _DEFAULT_CODES[key])
         except (NotExistent, MultipleObjectsError) as error:
-            if key == "cp2k" and label is None:
+            if key != "worker" and label is None:
                 continue
             hint = "make it with `mofmace setup` or `verdi code create`"
             raise click.ClickException(f"no code {label or _DEFAULT_CODES[key]!r} ({error}); {hint}") from error
     return found
+
+
+def _charges(cif: Path) -> list[float]:
+    """Read the charges of the framework.
+
+    :raises ValueError: if there are none
+    """
+    charges = charges_of_cif(cif)
+    if charges is None:
+        raise ValueError(f"{cif.name} has no column _atom_site_charge; make charges with Cp2kChargesCalculation")
+    return charges
 
 
 def _read_overrides(path: Path | None) -> dict[str, Any] | None:

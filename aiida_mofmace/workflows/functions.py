@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from aiida import orm
 from aiida.engine import calcfunction
+from ase import Atoms
 from numpy.typing import NDArray
 
 from aiida_mofmace.data.dataset import LabelledDatasetData
@@ -30,6 +31,7 @@ __all__ = [
     "join_trajectories",
     "make_supercell",
     "rattle",
+    "rattle_gas",
     "training_errors",
 ]
 
@@ -72,9 +74,22 @@ def rattle(structure: orm.StructureData, gas: orm.Dict, seed: orm.Int, parameter
     :param parameters: loading (of the whole structure), frames, amplitude, insertion_distance and minimum_distance (Å),
         group
     """
+    return _rattled(structure.get_ase(), gas, seed, parameters)
+
+
+@calcfunction
+def rattle_gas(gas: orm.Dict, seed: orm.Int, parameters: orm.Dict) -> FramesData:
+    """Return configurations of a lone molecule made without any potential; see :func:`rattle`.
+
+    :param parameters: the same, and gas_phase_box, the edge of its periodic cube in Å
+    """
+    return _rattled(Atoms(cell=[parameters["gas_phase_box"]] * 3, pbc=True), gas, seed, parameters)
+
+
+def _rattled(framework: Atoms, gas: orm.Dict, seed: orm.Int, parameters: orm.Dict) -> FramesData:
     given = parameters.get_dict()
     images = rattled_frames(
-        structure.get_ase(),
+        framework,
         Gas.from_dict(gas.get_dict()),
         given["loading"],
         given["frames"],

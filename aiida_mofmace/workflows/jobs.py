@@ -24,6 +24,7 @@ __all__ = [
     "gas_phase_inputs",
     "gcmc_inputs",
     "label_inputs",
+    "lone_gas_group",
     "md_inputs",
     "md_key",
     "model_head",
@@ -77,6 +78,11 @@ def _metadata(key: str, label: str, parameters: Parameters) -> dict[str, Any]:
 def md_key(temperature: float, loading: int, prefix: str = "") -> str:
     """Return the name of an MD run in the lab journal, e.g. md_300k_4."""
     return f"{prefix}md_{temperature:g}k_{loading}".replace(".", "_")
+
+
+def lone_gas_group(gas: str) -> str:
+    """Return the group of the displaced frames of a molecule alone, from which an untrained model learns its energy."""
+    return f"rattled_{gas}_alone"
 
 
 def _md_parameters(parameters: Parameters, run: Parameters, temperature: float, model: MaceModelData) -> dict[str, Any]:

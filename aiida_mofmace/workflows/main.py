@@ -15,7 +15,7 @@ from aiida_mofmace.calculations.diversity_select import DiversitySelectCalculati
 from aiida_mofmace.calculations.validators import check_training_size, first_message
 from aiida_mofmace.data.dataset import LabelledDatasetData
 from aiida_mofmace.data.level import LevelOfTheory
-from aiida_mofmace.data.model import MaceModelData
+from aiida_mofmace.data.model import UNTRAINED, MaceModelData
 
 from .active_learning import ActiveLearningWorkChain
 from .checks import check_learning, check_loadings, check_model, check_monte_carlo
@@ -23,7 +23,7 @@ from .functions import append_labels, gather_failures
 from .harvest import reason
 from .inputs import common_inputs, monte_carlo_inputs, training_inputs
 from .isotherm import MDGCMCIsothermWorkChain
-from .jobs import child_seed, label_inputs, select_inputs
+from .jobs import child_seed, label_inputs, lone_gas_group, select_inputs
 from .label import LabelWorkChain
 from .ports import (
     define_code,
@@ -71,17 +71,20 @@ def _fewest_labels(dataset: LabelledDatasetData | None, parameters: Mapping[str,
     """Return how many labels the first training will have at least, if all goes well with the sampling."""
     if dataset is not None:
         return int(dataset.n_frames)
-    wanted = sum(_first_quotas(parameters, "").values())
+    wanted = sum(_first_quotas(parameters, "", untrained=False).values())
     return int(parameters["labels"]["min_success_fraction"] * wanted)
 
 
-def _first_quotas(parameters: Mapping[str, Any], gas: str) -> dict[str, int]:
-    """Return how many structures of each loading are labelled first, by a pattern of the names of the MD runs."""
-    first = parameters["initial_set"]
-    return {
-        f"*_{loading}{gas}": first["n_per_loading"] if loading else first["n_empty"]
-        for loading in parameters["sampling"]["loadings"]
+def _first_quotas(parameters: Mapping[str, Any], gas: str, untrained: bool) -> dict[str, int]:
+    """Return how many structures of each loading are labelled first, by a pattern of the names of the MD runs.
+
+    :param untrained: whether the model knows nothing yet, not even the lone gas molecule
+    """
+    first, sampling = parameters["initial_set"], parameters["sampling"]
+    quotas = {
+        f"*_{loading}{gas}": first["n_per_loading"] if loading else first["n_empty"] for loading in sampling["loadings"]
     }
+    return quotas | ({lone_gas_group(gas): sampling["rattled_gas_frames"]} if untrained else {})
 
 
 class MofMaceWorkChain(WorkChain):
@@ -216,7 +219,8 @@ class MofMaceWorkChain(WorkChain):
 
     def run_selection(self) -> dict[str, Any]:
         """Choose the first structures, so many of each loading."""
-        quotas = _first_quotas(self.ctx.parameters, self.inputs.gas["name"])
+        untrained = self.inputs.foundation.kind == UNTRAINED
+        quotas = _first_quotas(self.ctx.parameters, self.inputs.gas["name"], untrained)
         inputs = select_inputs(
             "selection",
             {"code": self.inputs.worker_code, "seed": self.inputs.seed},

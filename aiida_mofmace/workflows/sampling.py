@@ -17,10 +17,10 @@ from aiida_mofmace.data.frames import FramesData
 from aiida_mofmace.data.model import UNTRAINED, MaceModelData
 
 from .checks import check_loadings, check_model, check_monte_carlo, check_repeats
-from .functions import make_supercell, rattle
+from .functions import make_supercell, rattle, rattle_gas
 from .harvest import reason, runs_with_frames
 from .inputs import code_node, foundation_model, gas_node, monte_carlo_inputs
-from .jobs import child_seed, md_inputs, md_key
+from .jobs import child_seed, lone_gas_group, md_inputs, md_key
 from .mace_md_base import MaceMdBaseWorkChain
 from .ports import define_code, define_monte_carlo_ports, define_system_ports
 from .protocols import filled_builder, resolve
@@ -144,21 +144,24 @@ class SamplingWorkChain(RollingWindow):
 
     def _rattle(self) -> None:
         """Make frames without the model, which is untrained and can move nothing, in place of the MD runs."""
-        section, loadings = self.ctx.parameters["sampling"], self.ctx.parameters["sampling"]["loadings"]
-        gas, md = self.inputs.gas["name"], self.ctx.parameters["md"]
-        for loading in loadings:
+        section, md = self.ctx.parameters["sampling"], self.ctx.parameters["md"]
+        gas = self.inputs.gas["name"]
+        common = {
+            "amplitude": section["rattle_amplitude"],
+            "insertion_distance": md["insertion_minimum_distance"],
+            "minimum_distance": md["minimum_distance"],
+        }
+        for loading in section["loadings"]:
             key = f"rattled_{loading}"
-            content = {
-                "loading": loading * self.ctx.cells,
-                "frames": section["rattled_frames"],
-                "amplitude": section["rattle_amplitude"],
-                "insertion_distance": md["insertion_minimum_distance"],
-                "minimum_distance": md["minimum_distance"],
-                "group": f"rattled_{loading}{gas}",
-            }
+            content = common | {"loading": loading * self.ctx.cells, "frames": section["rattled_frames"]}
+            content["group"] = f"rattled_{loading}{gas}"
             seed = child_seed(self.inputs.seed, key)
-            frames = rattle(self.ctx.structure, self.inputs.gas, seed, orm.Dict(content))
-            self.out(f"trajectories.{key}", frames)
+            self.out(f"trajectories.{key}", rattle(self.ctx.structure, self.inputs.gas, seed, orm.Dict(content)))
+        # Without the lone molecule no model knows what adsorption is measured against.
+        content = common | {"loading": 1, "frames": section["rattled_gas_frames"], "group": lone_gas_group(gas)}
+        content["gas_phase_box"] = self.ctx.parameters["heat_of_adsorption"]["gas_phase_box"]
+        seed = child_seed(self.inputs.seed, "rattled_gas")
+        self.out("trajectories.rattled_gas", rattle_gas(self.inputs.gas, seed, orm.Dict(content)))
         self.ctx.runs = {}
         self.report(f"the model is untrained: {section['rattled_frames']} frames of each loading by rattling, no MD")
 

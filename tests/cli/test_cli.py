@@ -18,6 +18,7 @@ from click.testing import CliRunner
 
 from aiida_mofmace.cli import mofmace
 from aiida_mofmace.cli.look import shell_status, tree_lines
+from aiida_mofmace.data.charged_cif import charged_cif
 from aiida_mofmace.data.dataset import LabelledDatasetData
 from aiida_mofmace.data.label import DftLabelData
 from aiida_mofmace.data.level import LevelOfTheory
@@ -25,6 +26,7 @@ from aiida_mofmace.protocols import load_protocol, protocol_names
 from aiida_mofmace.report.tree import ProcessTree
 from aiida_mofmace.starter import STARTER_MODEL
 from aiida_mofmace.worker.kernels.geometry import minimum_pair_distance
+from aiida_mofmace.workflows.inputs import structure_from_cif
 from aiida_mofmace.workflows.label_quality import check_labels
 
 from ..report.fake_run import CIF, LEVEL, fake_run
@@ -349,6 +351,13 @@ def test_run_says_that_there_is_no_code(aiida_profile) -> None:
     text = invoke("run", CIF, code=1)
     assert "no code 'worker@localhost'" in text
     assert "mofmace setup" in text
+
+
+def test_run_asks_for_what_uff_needs(worker, tmp_path: Path) -> None:
+    charged = tmp_path / "charged.cif"
+    charged.write_text(charged_cif(structure_from_cif(CIF), [0.0] * 40))
+    assert "has no column _atom_site_charge" in invoke("run", CIF, "--uff", code=1)
+    assert "charges ask for Monte Carlo with UFF, which needs" in invoke("run", charged, "--uff", code=1)
 
 
 @pytest.mark.parametrize(
