@@ -114,7 +114,7 @@ def _charges(cif: Path) -> list[float]:
     """
     charges = charges_of_cif(cif)
     if charges is None:
-        raise ValueError(f"{cif.name} has no column _atom_site_charge; make charges with Cp2kChargesCalculation")
+        raise ValueError(f"{cif.name} holds no charges; make them with Cp2kChargesCalculation")
     return charges
 
 

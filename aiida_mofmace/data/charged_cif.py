@@ -12,7 +12,8 @@ from ase.io.cif import parse_cif
 
 __all__ = ["charged_cif", "charges_of_cif"]
 
-_CHARGE = "_atom_site_charge"
+#: RASPA's name of the column, and that of pymatgen and of assigners of charges built on it.
+_CHARGE = ("_atom_site_charge", "_atom_type_partial_charge")
 #: e per cell; a framework whose charges add up to more than this is not neutral, and no Ewald sum of it has a meaning.
 _NEUTRAL = 0.05
 
@@ -65,7 +66,7 @@ def charges_of_cif(path: str | Path) -> list[float] | None:
     blocks = [block for block in parse_cif(str(path)) if block.has_structure()]
     if len(blocks) != 1:
         raise ValueError(f"{Path(path).name} holds {len(blocks)} structures; give a CIF with exactly one")
-    column = blocks[0].get(_CHARGE)
+    column = next((found for name in _CHARGE if (found := blocks[0].get(name)) is not None), None)
     if column is None:
         return None
     try:

@@ -95,6 +95,14 @@ def test_cif_keeps_cell_places_and_charges(water: orm.StructureData, tmp_path: P
     assert round(sum(charges or []), 6) == 0
 
 
+def test_charges_in_the_other_column() -> None:
+    charges = charges_of_cif(Path(__file__).parents[1] / "fixtures" / "CALF-20_44atoms.cif")
+    assert charges is not None
+    assert len(charges) == 44
+    assert charges[:2] == pytest.approx([0.833504, 0.833395])
+    assert sum(charges) == pytest.approx(0.0, abs=1e-4)
+
+
 def test_charges_that_do_not_fit_are_refused(water: orm.StructureData, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"3 charges that add up to 0\.300 e do not fit"):
         charged_cif(water, [-0.5, 0.4, 0.4])

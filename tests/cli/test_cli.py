@@ -356,7 +356,7 @@ def test_run_says_that_there_is_no_code(aiida_profile) -> None:
 def test_run_asks_for_what_uff_needs(worker, tmp_path: Path) -> None:
     charged = tmp_path / "charged.cif"
     charged.write_text(charged_cif(structure_from_cif(CIF), [0.0] * 40))
-    assert "has no column _atom_site_charge" in invoke("run", CIF, "--uff", code=1)
+    assert "holds no charges" in invoke("run", CIF, "--uff", code=1)
     assert "charges ask for Monte Carlo with UFF, which needs" in invoke("run", charged, "--uff", code=1)
 
 
