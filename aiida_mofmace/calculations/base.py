@@ -81,7 +81,7 @@ class WorkerCalculation(CalcJob):
 
     CACHE_VERSION = worker_digest()
     PROGRAM: ClassVar[str]
-    RETRIEVED: ClassVar[tuple[str, ...]] = ()
+    RETRIEVED: ClassVar[tuple[str | tuple[str, str, int], ...]] = ()
 
     @classmethod
     def define(cls, spec: CalcJobProcessSpec) -> None:

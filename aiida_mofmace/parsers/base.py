@@ -83,8 +83,11 @@ class WorkerParser(CarefulParser):
         self.out("results", orm.Dict({**output["results"], **extra}))
 
     def has(self, name: str) -> bool:
-        """Whether a file came back."""
-        return name in self.retrieved.base.repository.list_object_names()
+        """Whether a file came back, in the job's folder or in one below it."""
+        folder, _, file = name.rpartition("/")
+        repository = self.retrieved.base.repository
+        has_folder = not folder or folder in repository.list_object_names()
+        return has_folder and file in repository.list_object_names(folder or None)
 
     def content(self, name: str) -> bytes:
         """Return the content of a file.
@@ -119,4 +122,4 @@ class WorkerParser(CarefulParser):
     def out_file(self, label: str, name: str, required: bool = True) -> None:
         """Attach a file as it is as an output."""
         if required or self.has(name):
-            self.out(label, orm.SinglefileData(io.BytesIO(self.content(name)), filename=name))
+            self.out(label, orm.SinglefileData(io.BytesIO(self.content(name)), filename=name.rpartition("/")[2]))

@@ -13,11 +13,13 @@ from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
 from aiida_mofmace.calculations.mace_md import MaceMdCalculation
 from aiida_mofmace.calculations.md_gcmc import MdGcmcCalculation
+from aiida_mofmace.calculations.md_gcmc_batch import MdGcmcBatchCalculation
 from aiida_mofmace.calculations.validators import first_message
 from aiida_mofmace.data.model import MaceModelData
 
 from .adsorption import assemble_heat, assemble_isotherm, framework_mass, is_converged
 from .checks import check_loadings, check_model, check_pressures
+from .gcmc_runs import batch_inputs, remains_of, was_stopped
 from .harvest import reason
 from .inputs import code_node, foundation_model, gas_node
 from .jobs import gas_phase_inputs, gcmc_inputs, md_inputs
@@ -55,7 +57,7 @@ class MDGCMCIsothermWorkChain(RollingWindow):
     """Loading of the framework with a gas or a mixture at every pressure with an error bar, and the heat of adsorption.
 
     Each pressure is run in chunks, each from the checkpoint of the one before, until the error of the mean loading is
-    small enough or the limit of steps is met. The pressures run side by side.
+    small enough or the limit of steps is met. The pressures run side by side, in jobs of their own or all in one.
     """
 
     @classmethod
@@ -132,7 +134,9 @@ class MDGCMCIsothermWorkChain(RollingWindow):
         # The heat by equation 2 is that of one kind of molecule; a mixture has its isosteric heats.
         runs = () if "components" in self.inputs.gas.get_dict() else _HEAT
         self.ctx.heat = {name: {"parts": 0, "last": None} for name in runs}
-        keys = [*(f"{point}_chunk_00" for point in self.ctx.points), *runs]
+        self.ctx.due = list(self.ctx.points)  # of the points that share a job, those that go on
+        points = ["batch_00"] if self.ctx.section["batch"] else [f"{point}_chunk_00" for point in self.ctx.points]
+        keys = [*points, *runs]
         self.open_window(keys, self.ctx.parameters["resources"]["max_concurrent"])
 
     def should_run_chunks(self) -> bool:
@@ -144,24 +148,33 @@ class MDGCMCIsothermWorkChain(RollingWindow):
         return self.advance_window(self.submit_run, self.on_run_finished)
 
     def submit_run(self, key: str) -> orm.ProcessNode:
-        """Submit a chunk of a point, or a run for the heat of adsorption."""
+        """Submit a chunk of a point, or of all that go on, or a run for the heat of adsorption."""
         if key.startswith("heat"):
             return self._submit_heat(key)
-        point = self.ctx.points[key.partition("_chunk_")[0]]
-        # A chunk goes on to a number of steps counted from the very first; one that was stopped is asked for again.
-        chunk = self.ctx.section["chunk_steps"]
+        if not key.startswith("batch"):
+            return self.submit(MdGcmcCalculation, self._chunk_inputs(key.partition("_chunk_")[0]))
+        chunks = {name: self._chunk_inputs(name) for name in self.ctx.due}
+        label = f"MD-GCMC of {self.inputs.gas['name']} at {len(chunks)} pressures"
+        return self.submit(MdGcmcBatchCalculation, batch_inputs(key, label, chunks))
+
+    def _chunk_inputs(self, name: str) -> dict[str, Any]:
+        """Return the inputs of the next chunk of a point, the same whether it shares a job or not.
+
+        A chunk goes on to a number of steps counted from the very first; one that was stopped is asked for again.
+        """
+        point, chunk = self.ctx.points[name], self.ctx.section["chunk_steps"]
         inputs = gcmc_inputs(
-            key,
+            f"{name}_chunk_{point['chunks']:02d}",
             self.inputs,
             self.ctx.parameters,
             run=self.ctx.section,
             model=self.inputs.model,
             pressure=point["pressure"],
             steps=min(self.ctx.section["max_steps"], (point["steps"] // chunk + 1) * chunk),
-            checkpoint=_checkpoint(point),
+            checkpoint=_checkpoint(point, name),
         )
         point["fugacity"] = inputs["parameters"]["fugacity"]
-        return self.submit(MdGcmcCalculation, inputs)
+        return inputs
 
     def _submit_heat(self, key: str) -> orm.ProcessNode:
         section, parameters, model = self.ctx.parameters["heat_of_adsorption"], self.ctx.parameters, self.inputs.model
@@ -172,32 +185,38 @@ class MDGCMCIsothermWorkChain(RollingWindow):
             loading = section["n_molecules"] if name == "heat_loaded" else 0
             run = {"run": section, "model": model, "temperature": section["temperature"], "loading": loading}
             inputs = md_inputs(key, self.inputs, parameters, **run)
-        checkpoint = _checkpoint(self.ctx.heat[name])
+        checkpoint = _checkpoint(self.ctx.heat[name], name)
         return self.submit(MaceMdCalculation, inputs | ({} if checkpoint is None else {"checkpoint": checkpoint}))
 
     def on_run_finished(self, key: str, node: orm.ProcessNode) -> None:
-        """Take in a chunk of a point, or a run for the heat of adsorption."""
-        results = node.outputs.results.get_dict() if "results" in node.outputs else {}
+        """Take in a chunk of a point, or of several, or a run for the heat of adsorption."""
         if key.startswith("heat"):
             self._on_heat_finished(key.partition("_part_")[0], node)
-        elif results.get("mean_loading") is None or not (node.is_finished_ok or _was_stopped(node)):
-            name = key.partition("_chunk_")[0]
-            self.ctx.points[name]["reason"] = reason(node)
-            self.report(f"{name}, {self.ctx.points[name]['pressure']:g} Pa: {reason(node)}")
+        elif key.startswith("batch"):
+            self.ctx.due = [name for name in self.ctx.due if self._goes_on(name, node)]
+            if self.ctx.due:
+                self.enqueue(f"batch_{int(key.rpartition('_')[2]) + 1:02d}")
         else:
-            self._on_chunk_finished(key.partition("_chunk_")[0], node, results)
+            name = key.partition("_chunk_")[0]
+            if self._goes_on(name, node):
+                self.enqueue(f"{name}_chunk_{self.ctx.points[name]['chunks']:02d}")
 
     def _on_heat_finished(self, name: str, node: orm.ProcessNode) -> None:
         """Go on with a run that was stopped before its end."""
         run = self.ctx.heat[name]
         run["last"] = node.pk
-        if _was_stopped(node) and "checkpoint" in node.outputs:
+        if was_stopped(node) and "checkpoint" in node.outputs:
             run["parts"] += 1
             self.enqueue(f"{name}_part_{run['parts']:02d}")
 
-    def _on_chunk_finished(self, name: str, node: orm.ProcessNode, results: Mapping[str, Any]) -> None:
-        """Ask for the next chunk of a point unless it is converged, at its limit or broken."""
+    def _goes_on(self, name: str, node: orm.ProcessNode) -> bool:
+        """Take in a chunk of a point; whether it goes on: it is not converged, not at its limit and not broken."""
         point = self.ctx.points[name]
+        outputs, results, stopped, failure = remains_of(node, name)
+        if failure:
+            point["reason"] = failure
+            self.report(f"{name}, {point['pressure']:g} Pa: {failure}")
+            return False
         has_advanced = results["steps_done"] > point["steps"]
         point |= {"last": node.pk, "steps": results["steps_done"], "chunks": point["chunks"] + 1}
         error = results.get("loading_error")
@@ -206,11 +225,11 @@ class MDGCMCIsothermWorkChain(RollingWindow):
             f"{name}, {point['pressure']:g} Pa: {results['mean_loading']:.2f}{bar} molecules per cell "
             f"after {point['steps']} steps"
         )
-        converged = is_converged(results, self.ctx.mass, self.ctx.section)
-        if results.get("explosion") or "checkpoint" not in node.outputs or not has_advanced:
+        if results.get("explosion") or "checkpoint" not in outputs or not has_advanced:
             point["reason"] = (results.get("explosion") or {}).get("message", "the run could not go on")
-        elif point["steps"] < self.ctx.section["max_steps"] and (_was_stopped(node) or not converged):
-            self.enqueue(f"{name}_chunk_{point['chunks']:02d}")
+            return False
+        converged = is_converged(results, self.ctx.mass, self.ctx.section)
+        return point["steps"] < self.ctx.section["max_steps"] and (stopped or not converged)
 
     def inspect_heat(self) -> None:
         """Compute the heat of adsorption if its three runs came to their ends."""
@@ -234,15 +253,19 @@ class MDGCMCIsothermWorkChain(RollingWindow):
     def inspect_points(self) -> ExitCode | None:
         """Assemble the isotherm; say which points are missing or above the wanted error."""
         points = [{"key": key, **point} for key, point in self.ctx.points.items()]
-        last = {key: orm.load_node(p["last"]) for key, p in self.ctx.points.items() if p["last"] is not None}
+        last = {
+            key: remains_of(point["last"], key).outputs
+            for key, point in self.ctx.points.items()
+            if point["last"] is not None
+        }
         failures = "; ".join(f"{p['pressure']:g} Pa: {p['reason']}" for p in points if p["key"] not in last)
         if not last:
             return self._exit("ERROR_NO_POINT", message=failures)
         settings = orm.Dict({"gas": self.inputs.gas["name"], "section": self.ctx.section, "points": points})
-        results = {key: node.outputs.results for key, node in last.items()}
+        results = {key: cast(orm.Dict, outputs["results"]) for key, outputs in last.items()}
         isotherm = assemble_isotherm(self.inputs.structure, settings, **results)
         self.out("isotherm", isotherm)
-        self.out("timeseries", {key: node.outputs.timeseries for key, node in last.items()})
+        self.out("timeseries", {key: outputs["timeseries"] for key, outputs in last.items()})
         if self.ctx.heat_failure:
             return self._exit("ERROR_HEAT_FAILED", message=self.ctx.heat_failure)
         if failures:
@@ -255,11 +278,8 @@ class MDGCMCIsothermWorkChain(RollingWindow):
         return code.format(**values)
 
 
-def _was_stopped(node: orm.ProcessNode) -> bool:
-    """Whether a job was stopped before its end, by the wall time or by hand, and can go on."""
-    return bool(node.exit_status == MdGcmcCalculation.exit_codes.ERROR_STOPPED_EARLY.status)
-
-
-def _checkpoint(run: Mapping[str, Any]) -> orm.SinglefileData | None:
+def _checkpoint(run: Mapping[str, Any], name: str) -> orm.SinglefileData | None:
     """Return the state to go on from, None for a run that has not begun."""
-    return None if run["last"] is None else orm.load_node(run["last"]).outputs.checkpoint
+    if run["last"] is None:
+        return None
+    return cast(orm.SinglefileData, remains_of(run["last"], name).outputs["checkpoint"])

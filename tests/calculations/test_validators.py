@@ -46,6 +46,8 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "mofmace.fine_tune": {"batch_size": 2, "max_epochs": 2, "learning_rate": 1e-3, "valid_fraction": 0.1},
 }
 
+PARAMETERS["mofmace.md_gcmc_batch"] = PARAMETERS["mofmace.md_gcmc"] | {"systems": {"pressure_00": {"pressure": 1e4}}}
+
 
 @pytest.fixture(scope="module")
 def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -73,6 +75,7 @@ def inputs_of(plugin: str, code: orm.AbstractCode, model: MaceModelData) -> dict
     special: dict[str, dict[str, Any]] = {
         "mofmace.mace_md": {"model": model, "structure": structure("AlO"), "gas": orm.Dict(CO2)},
         "mofmace.md_gcmc": {"model": model, "structure": structure("AlO"), "gas": orm.Dict(CO2)},
+        "mofmace.md_gcmc_batch": {"model": model, "structure": structure("AlO"), "gas": orm.Dict(CO2)},
         "mofmace.widom": {"model": model, "structure": structure("AlO"), "gas": orm.Dict(CO2)},
         "mofmace.diversity_select": {"trajectories": {"a": trajectory("AlO")}},
         "mofmace.committee": {"models": {"a": model}, "trajectories": {"a": trajectory("AlO")}},
@@ -118,6 +121,18 @@ def test_good_input_is_taken(refusal: Callable[..., str], plugin: str) -> None:
         ("mofmace.md_gcmc", {"attempts_per_block": 0}, "attempts_per_block is 0; give an integer of at least 1"),
         ("mofmace.md_gcmc", {"moves": {"swap": 1.0}}, "moves swap are unknown; known are exchange, translation"),
         ("mofmace.md_gcmc", {"initial_loading": {"CO2": -1}}, "CO2 is -1; give an integer of at least 0"),
+        (
+            "mofmace.md_gcmc_batch",
+            {"systems": {}},
+            "systems is missing; give the parameters of each system by its name",
+        ),
+        ("mofmace.md_gcmc_batch", {"systems": {"1 bar": {}}}, "system '1 bar' needs another name"),
+        (
+            "mofmace.md_gcmc_batch",
+            {"systems": {"a": {"pressure": 0}}},
+            "system a: pressure is 0; give a number above 0",
+        ),
+        ("mofmace.md_gcmc_batch", {"systems": {"a": {"seed": -1}}}, "system a: seed is -1; give an integer"),
         ("mofmace.widom", {"insertions": 0}, "insertions is 0; give an integer of at least 1"),
         ("mofmace.diversity_select", {"n_select": 0}, "n_select is 0; give an integer of at least 1"),
         ("mofmace.mace_md", {"engine": "gromacs"}, "engine is 'gromacs'; it must be one of native, lammps"),

@@ -180,6 +180,57 @@ def test_exchange_of_a_mixture_and_insertion_on_trial(
     assert widom["checkpoint"].filename == "checkpoint.npz"
 
 
+def test_several_pressures_in_one_job(
+    worker_code: orm.InstalledCode, model_file: Path, options: dict[str, Any]
+) -> None:
+    """Each system has its own nodes; the one that blows up at once leaves the others alone, and can be gone on from."""
+    parameters = {
+        **EVALUATION,
+        "temperature": 300.0,
+        "timestep_fs": 0.5,
+        "thermostat_time_fs": 20.0,
+        "max_temperature_factor": 50.0,
+        "minimum_distance": 1.0,
+        "model_hole_bound": -10.0,
+        "explosion_distance": 0.3,
+        "stride": 2,
+        "md_steps_per_attempt": 2,
+        "attempts_per_block": 3,
+        "gas_flexible": False,
+        "moves": {"exchange": 2.0, "translation": 1.0, "rotation": 1.0},
+        "translation_step": 1.0,
+        "rotation_step": 30.0,
+        "systems": {
+            "pressure_00": {"pressure": 1e5, "steps": 4},
+            "pressure_01": {"pressure": 1e9, "steps": 6, "seed": 11},
+            "bad": {"pressure": 1e9, "steps": 6, "explosion_distance": 5.0, "md_steps_per_attempt": 20},
+        },
+    }
+    inputs = {"model": MaceModelData.from_file(model_file), "structure": framework(), "gas": orm.Dict(CO2)}
+    outputs, node = run("mofmace.md_gcmc_batch", worker_code, options, parameters=orm.Dict(parameters), **inputs)
+    assert node.exit_status == 701
+    assert "bad: at step 2 two atoms were" in node.exit_message
+    assert {name: entry["status"] for name, entry in outputs["results"]["systems"].items()} == {
+        "pressure_00": "finished",
+        "pressure_01": "finished",
+        "bad": "failed",
+    }
+    assert sorted(outputs["systems"]) == ["bad", "pressure_00", "pressure_01"]
+    assert "explosion" not in outputs["systems"]["pressure_01"].get_dict()
+    assert outputs["systems"]["bad"]["status"] == "failed"
+    for space in ("trajectories", "timeseries", "checkpoints"):
+        assert sorted(outputs[space]) == ["pressure_00", "pressure_01"], space
+    assert list(outputs["timeseries"]["pressure_01"].get_array("step")) == [2, 4, 6]
+    parameters["systems"] = {"pressure_01": {"pressure": 1e9, "steps": 8}}
+    states = {"pressure_01": outputs["checkpoints"]["pressure_01"]}
+    later, node = run(
+        "mofmace.md_gcmc_batch", worker_code, options, parameters=orm.Dict(parameters), checkpoints=states, **inputs
+    )
+    assert node.is_finished_ok, node.exit_message
+    steps = later["timeseries"]["pressure_01"].get_array("step")
+    assert (list(steps), list(later["systems"])) == ([2, 4, 6, 8], ["pressure_01"])
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_fine_tuning(worker_code: orm.InstalledCode, model_file: Path, options: dict[str, Any], processes: int) -> None:
     """By one process, or by two that torchrun starts; the same job again comes from the cache."""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from aiida import orm
+from aiida import engine, orm
 from ase import units
 
 from aiida_mofmace.calculations.mace_md import MaceMdCalculation
 from aiida_mofmace.calculations.md_gcmc import MdGcmcCalculation
+from aiida_mofmace.calculations.md_gcmc_batch import MdGcmcBatchCalculation
+from aiida_mofmace.data.model import MaceModelData
 from aiida_mofmace.workflows.adsorption import assemble_heat, is_converged
 from aiida_mofmace.workflows.isotherm import MDGCMCIsothermWorkChain
 
+from ..worker.engine_fixtures import CO2, WATER, write_tiny_mace
 from .steps import finished, mil_120, process_of
 
 ISOTHERM = {
@@ -285,3 +289,126 @@ def test_pressures_as_an_input_of_their_own(codes: dict[str, Any]) -> None:
     process = process_of(builder)
     process.setup()
     assert [point["pressure"] for point in process.ctx.points.values()] == [5.0, 6.0, 7.0]
+
+
+def batch(*, exit_status: int = 0, **points: dict[str, Any]) -> orm.ProcessNode:
+    """A job of several points, each with the figures given; those without a loading have failed."""
+    spaces: dict[str, Any] = {"systems": {}, "timeseries": {}, "checkpoints": {}}
+    for name, values in points.items():
+        status = values.pop("status", "finished")
+        content = {"message": "it blew up"} if status == "failed" else figures(**values)
+        spaces["systems"][name] = orm.Dict({**content, "status": status})
+        if status != "failed":
+            spaces["timeseries"][name] = orm.ArrayData(np.arange(3))
+            spaces["checkpoints"][name] = orm.SinglefileData.from_string(name, "checkpoint.npz")
+    return finished(MdGcmcBatchCalculation, spaces, exit_status)
+
+
+@pytest.fixture
+def batched(codes: dict[str, Any]) -> Any:
+    section = {**ISOTHERM, "pressures": [1e3, 1e4, 1e5], "batch": True}
+    builder = MDGCMCIsothermWorkChain.get_builder_from_protocol(
+        codes, mil_120(), overrides={"isotherm": section}, seed=2
+    )
+    process = process_of(builder)
+    process.setup()
+    return process
+
+
+def test_points_that_share_a_job(batched: Any, chain: Any) -> None:
+    """The job holds what the jobs of the points would, seeds included; the heat has its own jobs."""
+    assert batched.ctx.window["queue"] == ["batch_00", "heat_loaded", "heat_framework", "heat_gas"]
+    batched.submit_run("batch_00")
+    process_class, inputs = batched.submitted[-1]
+    assert process_class is MdGcmcBatchCalculation
+    assert process_class.spec().inputs.validate(inputs) is None
+    common = inputs["parameters"].get_dict()
+    systems = common.pop("systems")
+    assert list(systems) == ["pressure_00", "pressure_01", "pressure_02"]
+    chain.submit_run("pressure_00_chunk_00")  # 1e4 Pa
+    single = chain.submitted[-1][1]
+    own = systems["pressure_01"]
+    assert {**common, **own} == {**single["parameters"].get_dict(), "seed": own["seed"]}
+    assert systems["pressure_00"]["seed"] == single["seed"].value
+
+
+def test_converged_points_leave_the_job_and_failed_ones_do_too(batched: Any) -> None:
+    """Of three points the first converges at 200 steps, the second fails in the second chunk, the third needs 300."""
+    batched.close_window()
+    first = batch(
+        pressure_00={"steps": 100}, pressure_01={"steps": 100}, pressure_02={"steps": 60, "status": "stopped"}
+    )
+    batched.on_run_finished("batch_00", first)
+    assert batched.ctx.window["queue"] == ["batch_01"]
+    batched.submit_run("batch_01")
+    inputs = batched.submitted[-1][1]
+    steps = {name: own.get("steps") for name, own in inputs["parameters"]["systems"].items()}
+    assert steps == {"pressure_00": 200, "pressure_01": 200, "pressure_02": 100}
+    assert inputs["checkpoints"]["pressure_02"].uuid == first.outputs.checkpoints.pressure_02.uuid
+    batched.close_window()
+    second = batch(
+        exit_status=701, pressure_00={"steps": 200}, pressure_01={"status": "failed"}, pressure_02={"steps": 100}
+    )
+    batched.on_run_finished("batch_01", second)
+    assert batched.ctx.due == ["pressure_02"]
+    batched.close_window()
+    batched.on_run_finished("batch_02", batch(pressure_02={"steps": 200, "error": 1.0}))
+    batched.on_run_finished("batch_03", batch(pressure_02={"steps": 300, "error": 1.0}))
+    assert batched.ctx.window["queue"] == ["batch_03"]
+    run_heat(batched)
+    code = batched.inspect_points()
+    points = batched.outputs["isotherm"]["points"]
+    assert [point["steps"] for point in points] == [200, 100, 300]
+    assert [point["converged"] for point in points] == [True, False, False]
+    assert "it blew up" in points[1]["reason"]
+    assert (code.status, code.message.split(";")[0]) == (701, "Not converged: 10000, 100000 Pa")
+
+
+def test_a_shared_job_that_was_killed(batched: Any) -> None:
+    batched.close_window()
+    batched.on_run_finished("batch_00", finished(MdGcmcBatchCalculation, {}, 301, "killed"))
+    assert batched.ctx.window["queue"] == []
+    run_heat(batched)
+    code = batched.inspect_points()
+    assert code.status == 301
+    assert "killed" in code.message
+
+
+@pytest.mark.slow
+def test_one_job_gives_the_isotherm_of_many(codes: dict[str, Any], tmp_path: Path) -> None:
+    """A real model through all layers, in two chunks: on a CPU the series are equal to the last bit."""
+    model = MaceModelData.from_file(write_tiny_mace(tmp_path / "tiny.model"))
+    components = [CO2 | {"mole_fraction": 0.5}, WATER | {"mole_fraction": 0.5}]
+    section = {"pressures": [1e9, 1e10], "chunk_steps": 10, "min_steps": 20, "max_steps": 20, "stride": 5}
+    overrides = {
+        "isotherm": section,
+        "evaluation": {"device": "cpu", "dtype": "float64"},
+        "gcmc": {
+            "minimum_distance": 1.2,
+            "model_hole_bound": -20.0,
+            "md_steps_per_attempt": 1,
+            "gas_flexible": False,
+            "moves": {"translation": 1.0, "rotation": 1.0},
+        },
+        "md": {"max_temperature_factor": 100.0},
+    }
+    series = []
+    for batch_points in (True, False):
+        builder = MDGCMCIsothermWorkChain.get_builder_from_protocol(
+            codes,
+            mil_120(),
+            orm.Dict({"name": "wet CO2", "components": components}),
+            model,
+            overrides={**overrides, "isotherm": {**section, "batch": batch_points}},
+            seed=3,
+        )
+        outputs, node = engine.run_get_node(builder)
+        assert node.exit_status == 701, node.exit_message
+        jobs = [called.process_label for called in node.called if isinstance(called, orm.CalcJobNode)]
+        assert jobs == ["MdGcmcBatchCalculation"] * 2 if batch_points else ["MdGcmcCalculation"] * 4
+        assert [point["steps"] for point in outputs["isotherm"]["points"]] == [20, 20]
+        series.append(outputs["timeseries"])
+    for name in ("pressure_00", "pressure_01"):
+        for array in ("step", "loading", "potential_energy"):
+            assert np.array_equal(series[0][name].get_array(array), series[1][name].get_array(array)), (name, array)
+    assert len(series[0]["pressure_01"].get_array("loading")) == 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import traceback
 from collections.abc import Mapping
@@ -55,6 +56,11 @@ def _outcome(point: Point, seat: Seat, stop: StopRequest) -> Outcome:
     return {"status": status, "error": None, "results": results}
 
 
+def _seed(seed: int, name: str) -> int:
+    """Return the seed of a system that states none: a function of the job's and its name, not of the others."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:4], "big")
+
+
 def _failure(error: Exception) -> Outcome:
     traceback.print_exception(error)
     return {"status": "failed", "error": describe_error(error), "results": {}}
@@ -63,9 +69,9 @@ def _failure(error: Exception) -> Outcome:
 def run(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
     """Run all systems that the parameters name; each leaves its files in a folder of its name.
 
-    A system's parameters are the common ones with its own put over them; its own hold its seed. On a GPU the systems
-    share each call of the model. On a CPU, where that brings nothing, each has calls of its own, and its numbers are
-    bit for bit those of a run by itself.
+    A system's parameters are the common ones with its own put over them, which may hold a seed of its own. On a GPU the
+    systems share each call of the model. On a CPU, where that brings nothing, each has calls of its own, and its
+    numbers are bit for bit those of a run by itself.
 
     :raises WorkerError: kind no_model; that of the first system, if all have failed
     """
@@ -75,7 +81,7 @@ def run(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
     points: dict[str, Point] = {}
     outcomes: dict[str, Outcome] = {}
     for name, own in inputs["parameters"]["systems"].items():
-        system = {"parameters": common | own, "seed": own["seed"]}
+        system = {"parameters": common | own, "seed": own.get("seed", _seed(inputs["seed"], name))}
         system["files"] = {"structure": files["structure"], "checkpoint": (files.get("checkpoints") or {}).get(name)}
         folder = Path(name)
         folder.mkdir(exist_ok=True)
