@@ -118,3 +118,8 @@ class Cp2kLabelCalculation(Cp2kCalculation):  # type: ignore[misc]
         cores = self.inputs.metadata.options.resources.get("num_cores_per_mpiproc") or 1
         calcinfo.prepend_text = f"export OMP_NUM_THREADS={cores}"
         return calcinfo
+
+    def update_outputs(self) -> None:
+        """Link new outputs, if any: AiiDA asks the database for the known ones at every change of state."""
+        if self.outputs:
+            super().update_outputs()

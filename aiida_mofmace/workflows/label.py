@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, cast
 
 from aiida import orm
@@ -71,6 +73,8 @@ class LabelWorkChain(RollingWindow):
     ``min_success_fraction`` of the labels could be had, and stops submitting as soon as that is out of reach. Of
     structures that are equal one is computed. A label outside of the bounds is flagged.
     """
+
+    linked_namespaces = ("structures",)
 
     @classmethod
     def define(cls, spec: WorkChainSpec) -> None:
@@ -198,19 +202,27 @@ class LabelWorkChain(RollingWindow):
         )
         return builder
 
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """Names of the structures in alphabetical order, by the label of what computes each."""
+        return {f"label_{i:04d}": key for i, key in enumerate(sorted(self.inputs.structures))}
+
+    @cached_property
+    def _parameters(self) -> dict[str, orm.Dict]:
+        """Parameters that this interpreter has submitted, by their content."""
+        return {}
+
     def setup(self) -> None:
         """Give each structure its number, in the order of their names; of equal ones only the first is submitted."""
-        self.ctx.names = {f"label_{i:04d}": key for i, key in enumerate(sorted(self.inputs.structures))}
         self.ctx.twins = twins(self.inputs.structures)
         self.ctx.level = LevelOfTheory.from_dict(self.inputs.level.get_dict()).summary
         self.ctx.n_labels = 0
         self.ctx.n_failed = 0
-        unique = [label for label, key in self.ctx.names.items() if key not in self.ctx.twins]
+        unique = [label for label, key in self.names.items() if key not in self.ctx.twins]
         self.open_window(unique, self.inputs.max_concurrent.value)
         again = f", {len(self.ctx.twins)} of them the same as another" if self.ctx.twins else ""
         self.report(
-            f"{len(self.ctx.names)} labels at {self.ctx.level['name']}{again}, "
-            f"{self.inputs.max_concurrent.value} at once"
+            f"{len(self.names)} labels at {self.ctx.level['name']}{again}, {self.inputs.max_concurrent.value} at once"
         )
 
     def should_run_labels(self) -> bool:
@@ -225,11 +237,12 @@ class LabelWorkChain(RollingWindow):
         """Submit the job of one structure, or what puts a job right that has failed."""
         if label.endswith(_RESCUE):
             return self._submit_rescue(label)
-        structure = self.inputs.structures[self.ctx.names[label]]
-        metadata = {"call_link_label": label, "label": f"{self.ctx.level['name']} of {self.ctx.names[label]}"}
+        structure = self.inputs.structures[self.names[label]]
+        metadata = {"call_link_label": label, "label": f"{self.ctx.level['name']} of {self.names[label]}"}
         options = self.inputs.options.get_dict() if "options" in self.inputs else {}
         if self.ctx.level["program"] == "cp2k":
             inputs = cp2k_label_inputs(self.inputs.cp2k_code, structure, self.inputs.level, options)
+            inputs["parameters"] = self._shared(inputs["parameters"])
             return self.submit(Cp2kLabelCalculation, **inputs | {"metadata": inputs["metadata"] | metadata})
         return self.submit(
             TbliteLabelCalculation,
@@ -239,10 +252,15 @@ class LabelWorkChain(RollingWindow):
             metadata=metadata | {"options": options},
         )
 
+    def _shared(self, parameters: orm.Dict) -> orm.Dict:
+        """Return one node for equal parameters: those of all frames of a system whose cell is held."""
+        content = json.dumps(parameters.get_dict(), sort_keys=True)
+        return self._parameters.setdefault(content, parameters)
+
     def _submit_rescue(self, label: str) -> orm.ProcessNode:
         """Submit the restart layer for a label whose job has failed."""
         first = label.removesuffix(_RESCUE)
-        name = self.ctx.names[first]
+        name = self.names[first]
         options = {"options": self.inputs.options} if "options" in self.inputs else {}
         return self.submit(
             Cp2kLabelBaseWorkChain,
@@ -259,7 +277,7 @@ class LabelWorkChain(RollingWindow):
         if _can_be_rescued(node):
             self.enqueue(label + _RESCUE, first=True)
             return
-        total, key = len(self.ctx.names), self.ctx.names[label.removesuffix(_RESCUE)]
+        total, key = len(self.names), self.names[label.removesuffix(_RESCUE)]
         served = 1 + list(self.ctx.twins.values()).count(key)
         reason = _failure(node)
         if reason is None:
@@ -281,7 +299,7 @@ class LabelWorkChain(RollingWindow):
         self.out("failures", orm.Dict(failures).store())
         flagged = self._check(labels)
         self.out("flagged", flagged)
-        n, wanted = len(self.ctx.names), self._wanted()
+        n, wanted = len(self.names), self._wanted()
         if not labels or len(labels) < wanted:
             code = self.exit_codes.ERROR_TOO_FEW_LABELS if labels else self.exit_codes.ERROR_NO_LABEL
             reason = next(iter(failures.values()))["reason"]
@@ -296,8 +314,8 @@ class LabelWorkChain(RollingWindow):
         labels: dict[str, DftLabelData] = {}
         failures: dict[str, dict[str, Any]] = {}
         # In the order of their labels, so that of two tries the rescue is taken.
-        nodes = {self.ctx.names[label.removesuffix(_RESCUE)]: node for label, node in self.window_results().items()}
-        for key in self.ctx.names.values():
+        nodes = {self.names[label.removesuffix(_RESCUE)]: node for label, node in self.window_results().items()}
+        for key in self.names.values():
             first = self.ctx.twins.get(key, key)
             node = nodes.get(first)
             reason = "not tried, for too many others had failed" if node is None else _failure(node)
@@ -321,7 +339,7 @@ class LabelWorkChain(RollingWindow):
 
     def _wanted(self) -> int:
         """Return the number of labels that must be had."""
-        return math.ceil(float(self.inputs.min_success_fraction.value) * len(self.ctx.names))
+        return math.ceil(float(self.inputs.min_success_fraction.value) * len(self.names))
 
 
 def _can_be_rescued(node: orm.ProcessNode) -> bool:

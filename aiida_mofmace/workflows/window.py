@@ -12,8 +12,10 @@ work chain with many sub-processes derives from :class:`RollingWindow` and write
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, cast
+import json
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, cast
 
 from aiida.common import AttributeDict
 from aiida.common.links import LinkType
@@ -21,6 +23,7 @@ from aiida.engine import ToContext, WorkChain
 from aiida.engine.processes.workchains.awaitable import Awaitable, AwaitableAction, AwaitableTarget
 from aiida.orm import ProcessNode, QueryBuilder, load_node
 from plumpy.process_states import ProcessState
+from plumpy.utils import AttributesFrozendict
 
 __all__ = ["RollingWindow"]
 
@@ -34,16 +37,40 @@ class RollingWindow(WorkChain):
     chain that a daemon takes up again after a crash goes on where it was. Each key is also the ``call_link_label`` that
     the submitted process must carry: a sub-process that was submitted just before a crash is found by it and not
     submitted twice.
+
+    A checkpoint is written twice for every sub-process, and a thousand names take long as YAML: the window is packed,
+    and of the inputs those in :attr:`linked_namespaces` stand in the provenance graph alone.
     """
+
+    #: Namespaces of input nodes that may be large.
+    linked_namespaces: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._subscribed: set[int] = set()
 
+    def encode_input_args(self, inputs: Mapping[str, Any]) -> str:
+        """Return inputs for a checkpoint, without those that the links of the process tell."""
+        return super().encode_input_args({name: inputs[name] for name in inputs if name not in self.linked_namespaces})
+
+    def save_instance_state(self, out_state: Any, save_context: Any) -> None:
+        """Save for a checkpoint, the window packed."""
+        super().save_instance_state(out_state, save_context)  # type: ignore[no-untyped-call]
+        if "window" in self.ctx:
+            packed = zlib.compress(json.dumps(self.ctx.window).encode())
+            out_state[self._CONTEXT] = AttributeDict({**self.ctx, "window": packed})
+
     def load_instance_state(self, saved_state: Any, load_context: Any) -> None:
         """Restore from a checkpoint; nobody listens to the sub-processes yet in this interpreter."""
         self._subscribed = set()
         super().load_instance_state(saved_state, load_context)  # type: ignore[no-untyped-call]
+        if isinstance(self.ctx.get("window"), bytes):
+            self.ctx.window = json.loads(zlib.decompress(self.ctx.window))
+        if self.linked_namespaces:
+            known = self.node.base.links.get_incoming(link_type=LinkType.INPUT_WORK).nested()
+            linked = {name: AttributesFrozendict(known[name]) for name in self.linked_namespaces if name in known}
+            self._raw_inputs = AttributesFrozendict({**(self.raw_inputs or {}), **linked})
+            self._parsed_inputs = AttributesFrozendict({**(self.inputs or {}), **linked})
 
     def open_window(self, keys: Iterable[str], max_concurrent: int) -> None:
         """Start a new window; a former one is forgotten.
@@ -95,6 +122,11 @@ class RollingWindow(WorkChain):
         """Nodes of the sub-processes that have ended, by key in alphabetical order."""
         finished = self.ctx.window["finished"]
         return {key: cast(ProcessNode, load_node(finished[key])) for key in sorted(finished)}
+
+    def update_outputs(self) -> None:
+        """Link new outputs, if any: AiiDA asks the database for the known ones at every change of state."""
+        if self.outputs:
+            super().update_outputs()
 
     def _find_orphan(self, key: str) -> ProcessNode | None:
         """Return a sub-process with this label that a crash between submission and checkpoint left unrecorded."""

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 from aiida import engine, orm
 from aiida.common.links import LinkType
+from aiida.engine.utils import instantiate_process
+from aiida.manage import get_manager
+from plumpy import LoadSaveContext
 
 from aiida_mofmace.data.level import LevelOfTheory
 from aiida_mofmace.workflows.label import LabelWorkChain
@@ -133,6 +136,30 @@ def test_too_few_labels_come_back_with_an_exit_code(
     assert "Only 1 of 2 labels" in node.exit_message
     assert list(outputs["labels"]) == ["a_water"]
     assert list(outputs["failures"].get_dict()) == ["b_overlap"]
+
+
+def test_a_checkpoint_does_not_grow_with_the_structures(cp2k_code: orm.InstalledCode, water: orm.StructureData) -> None:
+    """What the graph knows is not written again for every label, and comes back from there."""
+    runner = get_manager().get_runner()
+    sizes = []
+    for count in (2, 30):
+        structures = {f"frame_{i:04d}": orm.StructureData(ase=water.get_ase()) for i in range(count)}
+        builder = LabelWorkChain.get_builder_from_protocol({"cp2k": cp2k_code}, structures)
+        process = instantiate_process(runner, builder)
+        process.setup()
+        process.ctx.window["finished"] = {"label_0000": 7}
+        runner.persister.save_checkpoint(process)
+        sizes.append(len(process.node.checkpoint))
+    assert sizes[1] - sizes[0] < 28 * 50, "a UUID alone has 36 characters, in two sets of inputs"
+    again = runner.persister.load_checkpoint(process.pid).unbundle(LoadSaveContext(runner=runner, loop=runner.loop))
+    for inputs, same in ((again.inputs, process.inputs), (again.raw_inputs, process.raw_inputs)):
+        assert set(inputs) == set(same)
+        assert {key: node.uuid for key, node in inputs.structures.items()} == {
+            key: node.uuid for key, node in same.structures.items()
+        }
+    assert again.ctx.window == process.ctx.window
+    assert again.names == process.names
+    assert again.inputs.level.uuid == process.inputs.level.uuid
 
 
 def test_labels_by_tblite(
