@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,9 +16,16 @@ from aiida_mofmace.data.level import LevelOfTheory
 
 from .cp2k_label import Cp2kLabelCalculation, validate_structure_at_level
 
-__all__ = ["FORCES_FILE", "POSITIONS_FILE", "Cp2kMdCalculation", "md_parameters"]
+__all__ = [
+    "FORCES_FILE",
+    "POSITIONS_FILE",
+    "RESTART_FILE",
+    "Cp2kMdCalculation",
+    "continued_parameters",
+    "md_parameters",
+]
 
-POSITIONS_FILE, FORCES_FILE = "aiida-pos-1.xyz", "aiida-frc-1.xyz"
+POSITIONS_FILE, FORCES_FILE, RESTART_FILE = "aiida-pos-1.xyz", "aiida-frc-1.xyz", "aiida-1.restart"
 _SETTINGS = {"temperature", "timestep_fs", "steps", "stride", "thermostat_time_fs"}
 
 
@@ -38,12 +46,12 @@ def md_parameters(
     parameters = level.cp2k_parameters(structure)
     parameters["GLOBAL"] |= {"RUN_TYPE": "MD", "PRINT_LEVEL": "LOW", "SEED": int(seed)}
     evaluation = parameters["FORCE_EVAL"]
-    evaluation["PRINT"] = {"FORCES": {"_": "OFF"}}
-    evaluation.pop("STRESS_TENSOR", None)
+    every = {"EACH": {"MD": int(settings["stride"])}}
+    # The stress in the output is that of the positions; the one of a trajectory file has the ideal gas's part in it.
+    evaluation["PRINT"] = {"FORCES": {"_": "OFF"}, "STRESS_TENSOR": {"_": "ON", **every}}
     evaluation["DFT"].pop("PRINT", None)
     # Each step begins with what CP2K extrapolates from those before, not with the guess of a single point.
     evaluation["DFT"].get("QS", {}).pop("EXTRAPOLATION", None)
-    every = {"EACH": {"MD": int(settings["stride"])}}
     parameters["MOTION"] = {
         "MD": {
             "ENSEMBLE": "NVT",
@@ -55,10 +63,29 @@ def md_parameters(
         "PRINT": {
             "TRAJECTORY": {"FORMAT": "XYZ", "UNIT": "angstrom", **every},
             "FORCES": {"_": "ON", "FORMAT": "XYZ", **every},
+            "RESTART": {"BACKUP_COPIES": 1, **every},
             "RESTART_HISTORY": {"_": "OFF"},
         },
     }
     return parameters
+
+
+def continued_parameters(parameters: Mapping[str, Any], last_step: int) -> dict[str, Any]:
+    """Return the input that goes on where a run of these parameters left its restart file.
+
+    Positions, velocities, thermostat and the count of the steps come from the restart file in the folder of that run,
+    the first guess of the density from its wave function.
+
+    :param parameters: CP2K's input of the whole run, from :func:`md_parameters`
+    :param last_step: step of the restart file
+    """
+    changed = copy.deepcopy(dict(parameters))
+    changed["MOTION"]["MD"]["STEPS"] -= last_step
+    changed["EXT_RESTART"] = {"RESTART_FILE_NAME": f"./parent_calc/{RESTART_FILE}"}
+    method = changed["FORCE_EVAL"]["DFT"]
+    method["RESTART_FILE_NAME"] = f"./parent_calc/aiida-RESTART.{'kp' if 'KPOINTS' in method else 'wfn'}"
+    method.setdefault("SCF", {})["SCF_GUESS"] = "RESTART"
+    return changed
 
 
 def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
@@ -77,7 +104,8 @@ def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
 class Cp2kMdCalculation(Cp2kLabelCalculation):
     """Dynamics with CP2K whose frames come back as a trajectory with their energies and forces.
 
-    ``parameters`` is CP2K's input, from :func:`md_parameters`. A run that meets its wall time gives the frames so far.
+    ``parameters`` is CP2K's input, from :func:`md_parameters`. A run that meets its wall time or is killed gives the
+    frames so far. A frame whose self-consistent field did not converge has no energy.
     """
 
     _DEFAULT_PARSER = "mofmace.cp2k_md"
@@ -106,12 +134,13 @@ class Cp2kMdCalculation(Cp2kLabelCalculation):
             "forces",
             valid_type=orm.ArrayData,
             required=False,
-            help="Array `forces`, in eV/Å, shape (frames, atoms, 3).",
+            help="Array `forces` in eV/Å, shape (frames, atoms, 3); array `stress` in eV/Å³ with ASE's sign, shape "
+            "(frames, 3, 3), if the level has one.",
         )
         spec.exit_code(309, "ERROR_FRAMES_MISSING", message="CP2K left no complete frame: {message}")
 
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
-        """Write CP2K's input; of what it leaves positions and forces are needed besides the output file."""
+        """Write CP2K's input; of what it leaves frames and restart file are needed besides the output file."""
         calcinfo = super().prepare_for_submission(folder)
-        calcinfo.retrieve_list = [self._DEFAULT_OUTPUT_FILE, POSITIONS_FILE, FORCES_FILE]
+        calcinfo.retrieve_list = [self._DEFAULT_OUTPUT_FILE, POSITIONS_FILE, FORCES_FILE, RESTART_FILE]
         return calcinfo

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -12,16 +13,18 @@ from aiida.engine import ExitCode
 from ase import Atoms, units
 from numpy.typing import NDArray
 
-from aiida_mofmace.calculations.cp2k_md import FORCES_FILE, POSITIONS_FILE
+from aiida_mofmace.calculations.cp2k_md import FORCES_FILE, POSITIONS_FILE, RESTART_FILE
 from aiida_mofmace.data.frames import FramesData
 from aiida_mofmace.worker.kernels.frames import Frames
 
 from .cp2k_label import Cp2kLabelParser
-from .cp2k_output import parse_cp2k_output
+from .cp2k_output import parse_cp2k_output, parse_stress
 
-__all__ = ["Cp2kMdParser", "parse_cp2k_xyz"]
+__all__ = ["Cp2kMdParser", "parse_cp2k_xyz", "parse_steps"]
 
 _HEADER = re.compile(r"i =\s+(\d+), time =.*?E =\s+(\S+)")
+_STEP = re.compile(r"^ MD_INI\| MD initialization|^ MD\| Step number\s+(\d+)", re.MULTILINE)
+_LAST_STEP = re.compile(r"^\s+STEP_START_VAL\s+(\d+)", re.MULTILINE)
 _Table = tuple[list[int], list[float], list[str], NDArray[np.float64]]
 
 
@@ -32,7 +35,7 @@ def parse_cp2k_xyz(text: str) -> _Table:
     :return: steps, energies in hartree, elements, and vectors of shape (frames, atoms, 3)
     :raises ValueError: if what stands there is no number
     """
-    lines = text.splitlines()
+    lines = text[: text.rfind("\n") + 1].splitlines()  # a line without its end may be cut in a number
     size = int(lines[0]) if lines else 0
     steps, energies, vectors = [], [], []
     symbols: list[str] = []
@@ -48,8 +51,27 @@ def parse_cp2k_xyz(text: str) -> _Table:
     return steps, energies, symbols, np.array(vectors, dtype=np.float64).reshape(len(steps), size, 3)
 
 
+def parse_steps(text: str) -> tuple[list[int], dict[int, Any]]:
+    """Read what CP2K's standard output says of the steps of the dynamics, the start being step 0.
+
+    :return: steps whose self-consistent field did not converge, which to CP2K is only a warning; and the stress by
+        step, three rows in eV/Å³ with ASE's sign
+    """
+    unconverged, stresses = [], {}
+    begin = 0
+    for event in _STEP.finditer(text):
+        step, report = int(event.group(1) or 0), text[begin : event.start()]
+        begin = event.end()
+        if "SCF run NOT converged" in report:
+            unconverged.append(step)
+        stress = parse_stress(report)
+        if stress is not None:
+            stresses[step] = stress
+    return unconverged, stresses
+
+
 class Cp2kMdParser(Cp2kLabelParser):
-    """Attach the frames of a run; one that met its wall time gives those it has."""
+    """Attach the frames of a run; one that met its wall time or was killed gives those it has."""
 
     def examine(self) -> ExitCode | None:
         """Attach frames, forces and CP2K's figures."""
@@ -57,26 +79,37 @@ class Cp2kMdParser(Cp2kLabelParser):
         output = self.node.get_option("output_filename")
         if output not in names:
             return self._killed() or self.failure("ERROR_OUTPUT_MISSING")
-        parsed = parse_cp2k_output(self._text(output))
+        text = self._text(output)
+        parsed = parse_cp2k_output(text)
         kept = ("version", "finished", "warnings", "walltime_exceeded", "wall_seconds", "peak_memory_mib")
-        self.out("output_parameters", orm.Dict({key: parsed[key] for key in kept}))
-        problem = self._problem_of_run(parsed)
-        stopped = problem is not None and problem.status == self.exit_codes.ERROR_OUT_OF_WALLTIME.status
-        if problem is not None and not stopped:
+        restart = _LAST_STEP.search(self._text(RESTART_FILE)) if RESTART_FILE in names else None
+        unconverged, stresses = parse_steps(text)
+        figures = {"last_step": int(restart.group(1)) if restart else 0, "unconverged_steps": unconverged}
+        self.out("output_parameters", orm.Dict({key: parsed[key] for key in kept} | figures))
+        problem = self._problem_of_run(parsed | {"scf_converged": None})
+        if problem is not None and problem.status not in self._stops:
             return problem
         missing = {POSITIONS_FILE, FORCES_FILE} - set(names)
         if missing:
-            return self.failure("ERROR_FRAMES_MISSING", message=f"no {', '.join(sorted(missing))}")
-        return (
-            self._attach(parse_cp2k_xyz(self._text(POSITIONS_FILE)), parse_cp2k_xyz(self._text(FORCES_FILE))) or problem
-        )
+            return problem or self.failure("ERROR_FRAMES_MISSING", message=f"no {', '.join(sorted(missing))}")
+        positions, forces = parse_cp2k_xyz(self._text(POSITIONS_FILE)), parse_cp2k_xyz(self._text(FORCES_FILE))
+        if problem is not None and not positions[0]:
+            return problem
+        return self._attach(positions, forces, unconverged, stresses) or problem
+
+    @property
+    def _stops(self) -> tuple[int, int]:
+        """Exit statuses of a run that did well up to where it was stopped."""
+        return self.exit_codes.ERROR_OUT_OF_WALLTIME.status, self.exit_codes.ERROR_OUTPUT_INCOMPLETE.status
 
     def _text(self, name: str) -> str:
         """Return the content of a retrieved file."""
         return self.retrieved.base.repository.get_object_content(name, mode="rb").decode(errors="replace")
 
-    def _attach(self, positions: _Table, forces: _Table) -> ExitCode | None:
-        """Attach the frames of which both files are complete."""
+    def _attach(
+        self, positions: _Table, forces: _Table, unconverged: list[int], stresses: dict[int, Any]
+    ) -> ExitCode | None:
+        """Attach the frames of which both files are complete, those that are not converged without an energy."""
         inputs: dict[str, Any] = self.node.base.links.get_incoming(link_type=LinkType.INPUT_CALC).nested()
         atoms = inputs["structure"].get_ase()
         if not positions[0] or positions[2] != atoms.get_chemical_symbols() or forces[2] != positions[2]:
@@ -95,8 +128,14 @@ class Cp2kMdParser(Cp2kLabelParser):
         images = []
         for index in range(count):
             image = Atoms(atoms.numbers, positions[3][index], cell=atoms.cell, pbc=True)
-            image.info = info | {"step": positions[0][index], "energy": positions[1][index] * units.Hartree}
+            step = positions[0][index]
+            energy = math.nan if step in unconverged else positions[1][index] * units.Hartree
+            image.info = info | {"step": step, "energy": energy}
             images.append(image)
         self.out("trajectory", FramesData.from_frames(Frames.from_atoms(images)))
-        self.out("forces", orm.ArrayData({"forces": numbers}))
+        arrays = {"forces": numbers}
+        if stresses:
+            missing = np.full((3, 3), np.nan)
+            arrays["stress"] = np.array([stresses.get(step, missing) for step in positions[0][:count]])
+        self.out("forces", orm.ArrayData(arrays))
         return None

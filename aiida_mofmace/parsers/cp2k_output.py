@@ -8,7 +8,7 @@ from typing import Any
 
 from ase import units
 
-__all__ = ["parse_cp2k_output"]
+__all__ = ["parse_cp2k_output", "parse_stress"]
 
 _VERSION = re.compile(r"CP2K\| version string:\s+CP2K version (\S+)")
 _ENERGY = re.compile(r"^ ENERGY\| Total FORCE_EVAL .*\s(\S+)$", re.MULTILINE)
@@ -72,7 +72,7 @@ def parse_cp2k_output(text: str) -> dict[str, Any]:
         "energy": _scaled(_last(_ENERGY, text), units.Hartree),
         "forces": forces,
         "force_symbols": symbols,
-        "stress": _stress(text),
+        "stress": parse_stress(text),
         "scf_converged": _scf_converged(text),
         "scf_steps": int(steps[-1]) if steps else None,
         "scf_convergence": _convergence(text),
@@ -120,8 +120,8 @@ def _forces(text: str) -> tuple[list[list[float]] | None, list[str] | None]:
     return ([[_number(word) * unit for word in line] for line in lines], None) if lines else (None, None)
 
 
-def _stress(text: str) -> list[list[float]] | None:
-    """Return the stress in eV/Å³ with ASE's sign."""
+def parse_stress(text: str) -> list[list[float]] | None:
+    """Return the last stress of an output in eV/Å³ with ASE's sign."""
     tables = _STRESS.findall(text)
     if not tables or tables[-1][0] not in _PRESSURE_UNITS:
         return None

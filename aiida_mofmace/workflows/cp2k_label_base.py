@@ -21,11 +21,11 @@ from aiida_mofmace.calculations.cp2k_label import (
 )
 from aiida_mofmace.data.level import LevelOfTheory
 
-__all__ = ["Cp2kLabelBaseWorkChain", "apply_scf_remedy", "cp2k_label_inputs", "scf_remedies"]
+__all__ = ["WALL_FRACTION", "Cp2kLabelBaseWorkChain", "apply_scf_remedy", "cp2k_label_inputs", "scf_remedies"]
 
 _REMEDIES = Path(__file__).parent.parent / "protocols" / "remedies" / "cp2k_scf.yaml"
 #: Part of the scheduler's wall time after which CP2K stops by itself and still writes what it has.
-_WALL_FRACTION = 0.9
+WALL_FRACTION = 0.9
 _CODES = Cp2kLabelCalculation.exit_codes
 
 
@@ -65,7 +65,7 @@ def cp2k_label_inputs(
     theory = LevelOfTheory.from_dict(level.get_dict())
     parameters = theory.cp2k_parameters(structure)
     if options.get("max_wallclock_seconds"):
-        parameters["GLOBAL"]["WALLTIME"] = int(_WALL_FRACTION * options["max_wallclock_seconds"])
+        parameters["GLOBAL"]["WALLTIME"] = int(WALL_FRACTION * options["max_wallclock_seconds"])
     return {
         "code": code,
         "structure": structure,

@@ -206,7 +206,7 @@ class MofMaceWorkChain(WorkChain):
             "code": self.inputs.worker_code,
             "model": self.inputs.foundation,
             "seed": self._seed("sampling"),
-            **given(self.inputs, *_SYSTEM, *_MONTE_CARLO),
+            **given(self.inputs, *_SYSTEM, *_MONTE_CARLO, "cp2k_code", "level"),
             "metadata": {"call_link_label": "sampling", "label": "Sampling with the foundation model"},
         }
         return {"sampling": self.submit(SamplingWorkChain, inputs)}
@@ -258,12 +258,24 @@ class MofMaceWorkChain(WorkChain):
             labels=dict(node.outputs.labels),
             **given(node.outputs, "flagged"),
         )
+        if "aimd" in self.ctx.sampling.outputs:
+            self._append_ab_initio(self.ctx.sampling.outputs.aimd)
         message = check_training_size(self.ctx.dataset.n_frames, self.ctx.parameters["fine_tune"])
         if message is None:
             return None
         self.out("dataset", self.ctx.dataset)
         code: ExitCode = self.exit_codes.ERROR_LABELS_FAILED
         return code.format(message=message)
+
+    def _append_ab_initio(self, aimd: Mapping[str, Any]) -> None:
+        """Put the frames of ab initio MD, which are labels already, behind the first labels."""
+        if "labels" not in aimd:
+            return
+        known = {"structures": dict(aimd["structures"]), "labels": dict(aimd["labels"])}
+        self.ctx.dataset = append_labels(
+            selection=aimd["selection"], previous=self.ctx.dataset, **known, **given(aimd, "flagged")
+        )
+        self.report(f"{len(known['labels'])} labels from ab initio MD, {self.ctx.dataset.n_frames} in all")
 
     def run_active_learning(self) -> dict[str, Any]:
         """Train, explore, label and train again."""

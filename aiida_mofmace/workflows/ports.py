@@ -62,11 +62,15 @@ def define_system_ports(spec: WorkChainSpec, sections: str, mixtures: bool = Fal
     )
 
 
-def define_label_ports(spec: WorkChainSpec) -> None:
-    """Declare level of theory and CP2K."""
+def define_label_ports(spec: WorkChainSpec, required: bool = True) -> None:
+    """Declare level of theory and CP2K.
+
+    :param required: whether the level must be given
+    """
     spec.input(
         "level",
         valid_type=orm.Dict,
+        required=required,
         validator=validate_level,
         help="Level of theory of all labels, as given by LevelOfTheory.load(name).to_dict().",
     )

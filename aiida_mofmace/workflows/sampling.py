@@ -14,21 +14,24 @@ from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
 from aiida_mofmace.calculations.validators import first_message
 from aiida_mofmace.data.frames import FramesData
+from aiida_mofmace.data.level import LevelOfTheory
 from aiida_mofmace.data.model import UNTRAINED, MaceModelData
 
+from .aimd import AimdWorkChain
+from .aimd import validate_inputs as validate_aimd
 from .checks import check_loadings, check_model, check_monte_carlo, check_repeats
 from .functions import make_supercell, rattle, rattle_gas
 from .harvest import reason, runs_with_frames
 from .inputs import code_node, foundation_model, gas_node, monte_carlo_inputs
 from .jobs import child_seed, lone_gas_group, md_inputs, md_key
 from .mace_md_base import MaceMdBaseWorkChain
-from .ports import define_code, define_monte_carlo_ports, define_system_ports
+from .ports import define_code, define_label_ports, define_monte_carlo_ports, define_system_ports, given
 from .protocols import filled_builder, resolve
 from .window import RollingWindow
 
 __all__ = ["SamplingWorkChain"]
 
-_UFF = "uff_gcmc"
+_UFF, _AIMD = "uff_gcmc", "aimd"
 
 
 def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
@@ -37,6 +40,12 @@ def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
         return None
     structure, gas = inputs["structure"], inputs["gas"]
     parameters = inputs["parameters"].get_dict()
+    if parameters["aimd"]["loadings"]:
+        if not {"cp2k_code", "level"} <= set(inputs):
+            return "ab initio MD needs cp2k_code and level; give them, or set aimd.loadings to []"
+        message = validate_aimd(inputs, None)
+        if message:
+            return message
     distance = parameters["md"]["insertion_minimum_distance"]
     return first_message(
         [
@@ -58,7 +67,8 @@ def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
 class SamplingWorkChain(RollingWindow):
     """Explore the framework, empty and loaded, by MD with the model that there is.
 
-    Where charges of the framework and RASPA are given, snapshots of grand-canonical Monte Carlo with UFF are added.
+    Where charges of the framework and RASPA are given, snapshots of grand-canonical Monte Carlo with UFF are added, and
+    where ``aimd.loadings`` is not empty, ab initio MD whose frames are labels already.
     """
 
     @classmethod
@@ -66,9 +76,10 @@ class SamplingWorkChain(RollingWindow):
         """Declare ports, outline and exit codes."""
         super().define(spec)
         define_code(spec)
-        define_system_ports(spec, "sampling, md, uff_gcmc, evaluation and resources")
+        define_system_ports(spec, "sampling, aimd, md, uff_gcmc, evaluation and resources")
         spec.input("model", valid_type=MaceModelData, help="Model that gives energies and forces.")
         define_monte_carlo_ports(spec)
+        define_label_ports(spec, required=False)
         spec.inputs.validator = validate_inputs
         spec.output_namespace(
             "trajectories",
@@ -77,6 +88,7 @@ class SamplingWorkChain(RollingWindow):
             help="Frames after equilibration, by run: md_300k_4 is 300 K with 4 molecules per cell, "
             "uff_pressure_00 the first pressure of Monte Carlo with UFF.",
         )
+        spec.expose_outputs(AimdWorkChain, namespace=_AIMD, namespace_options={"required": False})
         spec.output("uff_isotherm", valid_type=orm.Dict, required=False, help="Isotherm of the rigid framework by UFF.")
         spec.outline(cls.setup, while_(cls.should_run_md)(cls.run_md), cls.inspect_md)
         spec.exit_code(
@@ -100,7 +112,8 @@ class SamplingWorkChain(RollingWindow):
     ) -> ProcessBuilder:
         """Return a builder with the parameters of a protocol.
 
-        :param codes: code or label of one by key; "worker" is needed, "raspa" with charges
+        :param codes: code or label of one by key; "worker" is needed, "raspa" with charges, "cp2k" with
+            ``aimd.loadings``
         :param structure: framework without gas
         :param gas: name of a known gas, or the description of one
         :param model: node, path or name of a model; None for the protocol's own
@@ -113,6 +126,8 @@ class SamplingWorkChain(RollingWindow):
         inputs = {
             "code": code_node(codes, "worker"),
             **monte_carlo_inputs(codes, charges),
+            "cp2k_code": code_node(codes, "cp2k"),
+            "level": orm.Dict(LevelOfTheory.from_protocol(parameters).to_dict()),
             "structure": structure,
             "gas": gas_node(gas),
             "model": foundation_model(model, parameters),
@@ -139,7 +154,8 @@ class SamplingWorkChain(RollingWindow):
         if self.inputs.model.kind == UNTRAINED:
             self._rattle()
         monte_carlo = [_UFF] if "charges" in self.inputs else []
-        self.open_window([*monte_carlo, *self.ctx.runs], self.ctx.parameters["resources"]["max_concurrent"])
+        ab_initio = [_AIMD] if self.ctx.parameters[_AIMD]["loadings"] else []
+        self.open_window([*ab_initio, *monte_carlo, *self.ctx.runs], self.ctx.parameters["resources"]["max_concurrent"])
         self.report(f"{len(self.ctx.runs)} MD runs of {sampling['steps']} steps")
 
     def _rattle(self) -> None:
@@ -177,6 +193,8 @@ class SamplingWorkChain(RollingWindow):
         """Submit one run."""
         if key == _UFF:
             return self._submit_monte_carlo()
+        if key == _AIMD:
+            return self._submit_ab_initio()
         parameters = self.ctx.parameters
         run = {"run": parameters["sampling"], "model": self.inputs.model, **self.ctx.runs[key]}
         system = {**self.inputs, "structure": self.ctx.structure}
@@ -197,6 +215,16 @@ class SamplingWorkChain(RollingWindow):
         inputs |= {"code": self.inputs.raspa_code, "seed": child_seed(self.inputs.seed, _UFF)}
         return self.submit(UffIsothermWorkChain, {**inputs, "metadata": {"call_link_label": _UFF}})
 
+    def _submit_ab_initio(self) -> orm.ProcessNode:
+        inputs = given(self.inputs, "cp2k_code", "level", "structure", "gas", "parameters")
+        inputs["seed"] = child_seed(self.inputs.seed, _AIMD)
+        return self.submit(AimdWorkChain, {**inputs, "metadata": {"call_link_label": _AIMD, "label": "Ab initio MD"}})
+
+    def _inspect_ab_initio(self, node: orm.ProcessNode) -> None:
+        if not node.is_finished_ok:
+            self.report(f"{_AIMD} {reason(node)}")
+        self.out_many(self.exposed_outputs(node, AimdWorkChain, namespace=_AIMD))
+
     def _inspect_monte_carlo(self, node: orm.ProcessNode) -> None:
         if not node.is_finished_ok:
             self.report(f"{_UFF} {reason(node)}")
@@ -210,6 +238,8 @@ class SamplingWorkChain(RollingWindow):
         nodes = self.window_results()
         if _UFF in nodes:
             self._inspect_monte_carlo(nodes.pop(_UFF))
+        if _AIMD in nodes:
+            self._inspect_ab_initio(nodes.pop(_AIMD))
         sampled = runs_with_frames(self, nodes)
         failed = [key for key in nodes if key not in sampled]
         self.out_many({f"trajectories.{key}": node.outputs.trajectory for key, node in sampled.items()})

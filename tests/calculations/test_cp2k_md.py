@@ -9,13 +9,17 @@ import numpy as np
 import pytest
 from aiida import engine, orm
 from ase import units
+from ase.io import read
 
 from aiida_mofmace.calculations.cp2k_label import Cp2kLabelCalculation
 from aiida_mofmace.calculations.cp2k_md import Cp2kMdCalculation, md_parameters
 from aiida_mofmace.data.level import LevelOfTheory
 from aiida_mofmace.parsers.cp2k_md import parse_cp2k_xyz
-from aiida_mofmace.workflows.label_frames import labels_of_frames
+from aiida_mofmace.workflows.label_frames import labels_of_frames, labels_of_runs
 
+from ..finished import finished_job, parse
+
+RECORDED = Path(__file__).parents[1] / "fixtures" / "cp2k" / "md_unconverged"
 SETTINGS = {"temperature": 300.0, "timestep_fs": 0.5, "steps": 12, "stride": 4, "thermostat_time_fs": 50.0}
 
 
@@ -51,6 +55,8 @@ def test_frames_are_labels(cp2k_code: orm.InstalledCode, water: orm.StructureDat
     )["label"]
     assert label.energy == pytest.approx(single.energy, abs=1e-5)
     np.testing.assert_allclose(label.forces, single.forces, atol=1e-3)
+    np.testing.assert_allclose(label.stress, single.stress, atol=1e-6)
+    assert np.abs(single.stress).max() > 1e-4
     assert np.abs(single.forces).max() > 0.1
     assert label.level_of_theory == single.level_of_theory
     assert label.flags == ["aimd"]
@@ -65,6 +71,29 @@ def test_a_file_that_is_cut_off_gives_its_complete_frames() -> None:
     assert vectors[1, 0, 2] == 5.5
     assert parse_cp2k_xyz("")[0] == []
     assert units.Hartree == pytest.approx(27.2114, abs=1e-4)
+
+
+def test_a_step_that_did_not_converge_is_no_label(aiida_localhost: orm.Computer) -> None:
+    """Recorded: of the frames 0 to 4 only the last one converged within seven iterations."""
+    theory, atoms = LevelOfTheory.load("gfn1-xtb"), read(RECORDED / "aiida.coords.xyz")
+    atoms.set_cell([[8.0, 0, 0], [0, 9.0, 0], [0, 0.5, 8.5]])
+    atoms.pbc = True
+    structure, level = orm.StructureData(ase=atoms), orm.Dict(theory.to_dict())
+    parameters = orm.Dict(md_parameters(theory, structure, SETTINGS, seed=7))
+    inputs = {"structure": structure, "level": level, "parameters": parameters}
+    outputs, code = parse(finished_job(aiida_localhost, "mofmace.cp2k_md", inputs, RECORDED))
+    assert code.status == 0
+    figures = outputs["output_parameters"].get_dict()
+    assert (figures["unconverged_steps"], figures["last_step"]) == ([0, 1, 2, 3], 4)
+    frames = outputs["trajectory"].get_frames()
+    assert frames.steps.tolist() == [0, 1, 2, 3, 4]
+    assert np.isnan(frames.energies).tolist() == [True] * 4 + [False]
+    runs = {"trajectories": {"aimd_0": outputs["trajectory"]}, "forces": {"aimd_0": outputs["forces"]}}
+    made = labels_of_runs(level, orm.Int(0), orm.Int(5), **runs)
+    assert [row["index"] for row in made["selection"]["selected"]] == [4]
+    label = made["labels"]["frame_0000"]
+    assert label.energy == pytest.approx(frames.energies[4])
+    assert label.stress[0, 0] == pytest.approx(0.108620339715 * units.GPa)
 
 
 def test_settings_and_inputs_that_are_refused(water: orm.StructureData, tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ def test_first_labels_become_the_dataset(codes: dict[str, Any]) -> None:
     structures = {f"frame_{i:04d}": orm.StructureData(ase=loaded(i)) for i in range(3)}
     rows = [{"group": f"md_300K_{i}CO2", "loading": i, "framework_atoms": 3} for i in range(3)]
     results = orm.Dict({"selected": rows, "pool": 9})
+    process.ctx.sampling = finished(SamplingWorkChain)
     process.ctx.selection = finished(DiversitySelectCalculation, {"structures": structures, "results": results})
     assert process.inspect_selection() is None
     process.run_labels()
@@ -103,6 +104,7 @@ def test_labels_too_few_to_train_on_are_handed_out(codes: dict[str, Any]) -> Non
     structures = {"frame_0000": orm.StructureData(ase=loaded(0))}
     rows = [{"group": "md_300K_0CO2", "loading": 0, "framework_atoms": 3}]
     results = orm.Dict({"selected": rows, "pool": 9})
+    process.ctx.sampling = finished(SamplingWorkChain)
     process.ctx.selection = finished(DiversitySelectCalculation, {"structures": structures, "results": results})
     labels = {"frame_0000": label_of(structures["frame_0000"])}
     process.ctx.labels = finished(LabelWorkChain, {"labels": labels, "failures": orm.Dict(FAILURE)})
