@@ -27,8 +27,8 @@ def framework_mass(structure: orm.StructureData) -> float:
 def is_converged(results: Mapping[str, Any], mass: float, section: Mapping[str, Any]) -> bool:
     """Whether a point of the isotherm has been sampled long enough.
 
-    A small error alone is not enough: a loading that has hardly changed yet has one too. Of a mixture, every component
-    has to fulfil what the whole has to.
+    A small error alone is not enough: a loading that has hardly changed yet has one too, so one flagged `too_short` is
+    never converged. Of a mixture, every component has to fulfil what the whole has to.
 
     :param results: of the hybrid MD-GCMC, all chunks so far
     :param mass: of the framework in amu
@@ -40,7 +40,7 @@ def is_converged(results: Mapping[str, Any], mass: float, section: Mapping[str, 
     parts = [results, *results.get("components", {}).values()]
     errors = [part.get("loading_error") for part in parts]
     samples = [part.get("effective_samples") for part in parts]
-    if None in errors or None in samples:
+    if None in errors or None in samples or any(part["too_short"] for part in parts):
         return False
     exchanges = sum(results["acceptance"][move]["accepted"] for move in ("insertion", "deletion"))
     return bool(
@@ -114,6 +114,7 @@ def _amounts(results: Mapping[str, Any], mass: float) -> dict[str, Any]:
         "loading_cm3_stp_per_gram": cm3_stp_per_gram(loading, mass),
         "statistical_inefficiency": results.get("statistical_inefficiency"),
         "effective_samples": results.get("effective_samples"),
+        "round_trips": results.get("round_trips"),
         "isosteric_heat_kJ_per_mol": None if heat is None else kilojoule_per_mole(heat),
         "isosteric_heat_error_kJ_per_mol": None if heat_error is None else kilojoule_per_mole(heat_error),
     }

@@ -7,32 +7,93 @@ import sys
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from aiida_mofmace.worker.kernels.statistics import estimate_mean, statistical_inefficiency
+from aiida_mofmace.worker.kernels.statistics import estimate_mean, pooled_mean, statistical_inefficiency
 
+from .markov import autoregressive, coverage, ideal_loading, two_state
 
-def autoregressive(n: int, memory: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Series with g = (1 + memory) / (1 - memory) and unit variance."""
-    noise = rng.standard_normal(n) * np.sqrt(1 - memory**2)
-    series = np.zeros(n)
-    series[0] = rng.standard_normal()
-    for i in range(1, n):
-        series[i] = memory * series[i - 1] + noise[i]
-    return series
+MEMORY = {0.5: 1.4427, 0.8: 4.4814, 0.98: 49.498}  # correlation times of what is remembered of the value before
 
 
-def test_error_bars_cover_the_truth() -> None:
+@pytest.mark.parametrize(
+    ("time", "occupied", "fewest_kept"), [(5.0, 0.5, 0.95), (20.0, 0.5, 0.6), (100.0, 0.5, 0.0), (20.0, 0.1, 0.2)]
+)
+def test_intervals_cover_the_mean_or_are_flagged(time: float, occupied: float, fewest_kept: float) -> None:
+    """A site with 200, 50, 10 and 50 independent samples: at most one in 20 misses the mean and does not say so.
+
+    Three standard deviations of a fraction of 0.05 among 60 are 0.085.
+    """
     rng = np.random.default_rng(4)
-    estimates = [estimate_mean(autoregressive(2000, 0.8, rng), detect_equilibration=False) for _ in range(60)]
+    found = coverage(lambda: two_state(2000, time, occupied, rng), estimate_mean, occupied, 60)
+    assert found.silent <= 0.05 + 0.085
+    assert found.kept >= fewest_kept
+    if time == 100.0:
+        assert found.kept < 0.1
+
+
+def test_error_bars_are_no_larger_than_they_must_be() -> None:
+    rng = np.random.default_rng(4)
+    estimates = [estimate_mean(autoregressive(2000, MEMORY[0.8], rng)) for _ in range(50)]
     pulls = np.array([estimate.mean / estimate.error for estimate in estimates])
-    assert 0.75 < pulls.std() < 1.35
-    assert np.mean([e.statistical_inefficiency for e in estimates]) == pytest.approx(9.0, rel=0.15)
+    assert 0.75 < pulls.std() < 1.25
+    assert np.mean([e.statistical_inefficiency for e in estimates]) == pytest.approx(9.0, rel=0.2)
+
+
+def test_block_averages_see_what_the_autocorrelation_does_not() -> None:
+    """Steps between levels under noise that changes its sign: the autocorrelation is negative before it is positive."""
+    rng = np.random.default_rng(3)
+    series = np.repeat(rng.standard_normal(40), 50) + np.tile([4.0, -4.0], 1000) + 0.1 * rng.standard_normal(2000)
+    assert statistical_inefficiency(series) > 3.0
+    shuffled = rng.permutation(series)
+    assert statistical_inefficiency(shuffled) < 2.0
+
+
+def test_rare_visits_are_flagged() -> None:
+    """Three visits to a rare state are 50 independent samples by their correlation time, and no mean."""
+    series = np.zeros(2000)
+    for first in (300, 900, 1500):
+        series[first : first + 20] = 1.0
+    estimate = estimate_mean(series)
+    assert estimate.effective_samples > 25
+    assert estimate.round_trips == 3
+    assert estimate.too_short
+
+
+def test_a_start_that_sat_still_is_not_cut_off() -> None:
+    """A site that stays occupied as long as it may: the whole series counts, or the mean would be that of the rest."""
+    rng = np.random.default_rng(8)
+    series = np.concatenate([np.ones(60), two_state(1940, 20.0, 0.5, rng, start=0)])
+    estimate = estimate_mean(series)
+    assert estimate.equilibration_index == 0
+    assert estimate.mean == pytest.approx(series.mean())
+    still = np.concatenate([np.full(1500, 3.0), 3.0 + two_state(500, 5.0, 0.5, rng)])
+    assert estimate_mean(still).equilibration_index <= 1000
+    assert estimate_mean(still).too_short
+
+
+def test_replicas_tell_what_one_run_cannot() -> None:
+    """Two basins between which nothing passes: each run is content, both together are not."""
+    rng = np.random.default_rng(2)
+    low, high = (estimate_mean(basin + ideal_loading(1000, 3.0, 1.0, rng)) for basin in (0.0, 2.0))
+    assert not low.too_short
+    assert not high.too_short
+    both = pooled_mean([low, high])
+    assert both.too_short
+    assert both.mean == pytest.approx((low.mean + high.mean) / 2)
+    assert both.error > 0.8
+    same = pooled_mean([low, *(estimate_mean(ideal_loading(1000, 3.0, 1.0, rng)) for _ in range(3))])
+    assert not same.too_short
+    assert same.error < 0.75 * low.error
+    assert abs(same.mean - 1.0) < 3 * same.error
+    assert pooled_mean([low]) is low
+    assert pooled_mean([low, estimate_mean(np.ones(500))]).too_short
+    with pytest.raises(ValueError, match="no replica"):
+        pooled_mean([])
 
 
 def test_the_start_is_cut_off() -> None:
     rng = np.random.default_rng(5)
-    series = autoregressive(3000, 0.5, rng)
+    series = autoregressive(3000, MEMORY[0.5], rng)
     series[:600] += np.linspace(30.0, 0.0, 600)
     estimate = estimate_mean(series)
     assert 400 <= estimate.equilibration_index <= 900
@@ -42,13 +103,15 @@ def test_the_start_is_cut_off() -> None:
 
 def test_long_series_are_averaged_in_groups() -> None:
     rng = np.random.default_rng(6)
-    series = autoregressive(60000, 0.98, rng)
+    series = autoregressive(60000, MEMORY[0.98], rng)
     estimate = estimate_mean(series, detect_equilibration=False)
     assert estimate.mean == pytest.approx(series.mean(), abs=1e-3)
     assert estimate.statistical_inefficiency == pytest.approx(99.0, rel=0.25)
     assert estimate.error == pytest.approx(np.sqrt(99.0 / 60000), rel=0.15)
     series[:20000] += 50.0
-    assert 19000 <= estimate_mean(series).equilibration_index <= 24000
+    cut = estimate_mean(series)
+    assert 19000 <= cut.equilibration_index <= 24000
+    assert cut.too_short  # a third of the run was different: the rest is not much longer
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 500])

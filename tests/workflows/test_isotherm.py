@@ -49,6 +49,8 @@ def figures(steps: int, loading: float = 2.0, error: float | None = 0.01, **valu
         "mean_loading": loading,
         "loading_error": error,
         "effective_samples": 8.0,
+        "round_trips": 3,
+        "too_short": False,
         "statistical_inefficiency": 3.0,
         "acceptance": {"insertion": counts, "deletion": counts},
         "isosteric_heat": 0.5,
@@ -120,8 +122,9 @@ def test_a_mixture_has_a_fugacity_for_each_component(codes: dict[str, Any]) -> N
     process_class, inputs = process.submitted[-1]
     assert process_class.spec().inputs.validate(inputs) is None
     assert inputs["parameters"]["fugacity"] == pytest.approx({"CO2": 9e3, "H2O": 1e3})
-    good = {"mean_loading": 1.5, "loading_error": 0.01, "effective_samples": 9.0, "isosteric_heat": 0.4}
-    loose = {"mean_loading": 0.5, "loading_error": 0.07, "effective_samples": 9.0, "isosteric_heat": 0.6}
+    both = {"effective_samples": 9.0, "too_short": False}
+    good = {"mean_loading": 1.5, "loading_error": 0.01, "isosteric_heat": 0.4, **both}
+    loose = {"mean_loading": 0.5, "loading_error": 0.07, "isosteric_heat": 0.6, **both}
     process.on_run_finished("pressure_00_chunk_00", chunk(steps=200, components={"CO2": good, "H2O": loose}))
     assert process.ctx.window["queue"][-1] == "pressure_00_chunk_01", "water is not converged"
     settled = {"CO2": good, "H2O": {**loose, "loading_error": 0.01}}

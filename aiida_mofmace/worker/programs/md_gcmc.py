@@ -20,7 +20,14 @@ from .simulation import describe_explosion, open_model, read_structure
 
 __all__ = ["Point", "read_point", "run", "simulate", "summarise"]
 
-_AVERAGES = ("mean_loading", "loading_error", "statistical_inefficiency", "equilibration_index", "effective_samples")
+_AVERAGES = (
+    "mean_loading",
+    "loading_error",
+    "statistical_inefficiency",
+    "equilibration_index",
+    "effective_samples",
+    "round_trips",
+)
 
 
 def summarise(simulation: HybridSimulation) -> dict[str, Any]:
@@ -49,6 +56,7 @@ def _loading(series: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, Any]:
         loading.statistical_inefficiency,
         loading.equilibration_index,
         loading.effective_samples,
+        loading.round_trips,
     )
     return dict(zip(_AVERAGES, averages, strict=True)) | {"too_short": loading.too_short}
 
