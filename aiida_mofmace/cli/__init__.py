@@ -11,6 +11,7 @@ from aiida_mofmace.cli.model import model
 from aiida_mofmace.cli.protocols import protocols
 from aiida_mofmace.cli.run import run
 from aiida_mofmace.cli.setup import setup
+from aiida_mofmace.cli.units import units
 
 __all__ = ["mofmace"]
 
@@ -42,5 +43,5 @@ def _load(profile: str) -> None:
         raise click.ClickException(f"{error}; `verdi profile list` shows what there is") from error
 
 
-for command in (setup, run, status, summary, report, labels, protocols, model):
+for command in (setup, run, status, summary, report, labels, protocols, model, units):
     mofmace.add_command(command)

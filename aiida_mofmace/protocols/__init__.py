@@ -1,4 +1,4 @@
-"""Every physical parameter, by protocol; gases and levels of theory: YAML files and how to read them."""
+"""Every physical parameter, by protocol; gases, levels of theory and sites: YAML files and how to read them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from typing import Any
 
 import yaml
 
-__all__ = ["gas_names", "load_changes", "load_free_atoms", "load_gas", "load_protocol", "protocol_names"]
+__all__ = [
+    "gas_names",
+    "load_changes",
+    "load_free_atoms",
+    "load_gas",
+    "load_protocol",
+    "load_sites",
+    "protocol_names",
+    "site_names",
+]
 
 _FOLDER = Path(__file__).parent
 
@@ -45,6 +54,31 @@ def load_gas(name: str) -> dict[str, Any]:
     if name not in gas_names():
         raise ValueError(f"unknown gas {name!r}; known are {', '.join(gas_names())}")
     return _read(_FOLDER / "gases" / f"{name}.yaml")
+
+
+def site_names() -> list[str]:
+    """Names of the frameworks whose hydroxyl sites and structural units are known."""
+    return sorted(path.stem for path in (_FOLDER / "sites").glob("*.yaml"))
+
+
+def load_sites(name: str | Path) -> dict[str, Any]:
+    """Return the definition of the hydroxyl sites and structural units of a framework.
+
+    :param name: of a known framework, or a YAML file of one's own
+    :raises ValueError: if there is none of that name, or the file holds no mapping
+    """
+    path = Path(name)
+    if not path.is_file():
+        if str(name) not in site_names():
+            raise ValueError(f"unknown site definition {str(name)!r}; give a YAML file or one of {site_names()}")
+        path = _FOLDER / "sites" / f"{name}.yaml"
+    try:
+        content = _read(path)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path.name} is no YAML file: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path.name} holds no mapping; see the site definitions that come with the package")
+    return content
 
 
 def load_free_atoms() -> dict[str, int]:

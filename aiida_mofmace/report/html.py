@@ -15,6 +15,7 @@ from aiida_mofmace.report.picture import structure_picture
 from aiida_mofmace.report.progress import duration
 from aiida_mofmace.report.summary import with_error
 from aiida_mofmace.report.svg import MINUS, limits
+from aiida_mofmace.report.units import alpha_figure, units_figure
 
 __all__ = ["render", "write_report"]
 
@@ -93,6 +94,8 @@ def _figures(data: dict[str, Any]) -> dict[str, Any]:
         drawn["isotherm_linear"] = figures.isotherm_figure(*curves, log=False)
     if data["timeseries"]:
         drawn["loading"] = figures.loading_figure(data["timeseries"], data["isotherm"])
+    if data["structural_units"]:
+        drawn["units"], drawn["alpha"] = units_figure(data["structural_units"]), alpha_figure(data["structural_units"])
     return drawn
 
 

@@ -21,6 +21,7 @@ PHASES = {
     "ActiveLearningWorkChain": "active learning",
     "ValidationWorkChain": "validation",
     "MDGCMCIsothermWorkChain": "isotherm",
+    "StructuralUnitsWorkChain": "structural units",
     "UffIsothermWorkChain": "UFF isotherm",
 }
 
