@@ -120,6 +120,7 @@ class WorkerCalculation(CalcJob):
             (304, "ERROR_BAD_INPUT", "The program refused its input: {message}", False),
             (305, "ERROR_NOT_A_NUMBER", "A result is not a number: {message}", False),
             (306, "ERROR_EXPLOSION", "The simulation blew up, look at its last frames: {message}", False),
+            (307, "ERROR_WRONG_ENGINE", "The engine and a direct evaluation disagree: {message}", False),
             (310, "ERROR_OUTPUT_MISSING", "The job left no {file}, though it says that it finished.", True),
             (350, "ERROR_UNEXPECTED_PARSER_EXCEPTION", "The parser failed, please report this: {message}", False),
             (400, "ERROR_STOPPED_EARLY", "Stopped by {reason} before the end; restart from the checkpoint.", True),

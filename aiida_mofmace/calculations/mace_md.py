@@ -12,11 +12,9 @@ from aiida_mofmace.data.frames import FramesData
 from aiida_mofmace.data.model import MaceModelData
 
 from .base import JobFiles, WorkerCalculation
-from .validators import check_elements, check_integer, check_positive, first_message, gas_elements
+from .validators import check_elements, check_engine, check_integer, check_positive, first_message, gas_elements
 
 __all__ = ["MaceMdCalculation"]
-
-_ENGINES = ("native", "lammps")
 
 
 def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
@@ -35,12 +33,9 @@ def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
     return check_elements([*framework, *gas_elements(gas)], [model], "structure and gas")
 
 
-def _check_engine(parameters: Mapping[str, Any]) -> str | None:
-    """Refuse an engine that is none, and a pressure for one that cannot keep it."""
-    engine = parameters.get("engine", "native")
-    if engine not in _ENGINES:
-        return f"engine is {engine!r}; it must be one of {', '.join(_ENGINES)}"
-    if parameters.get("pressure") is not None and engine != "lammps":
+def _check_pressure(parameters: Mapping[str, Any]) -> str | None:
+    """Refuse a pressure for an engine that cannot keep it."""
+    if parameters.get("pressure") is not None and parameters.get("engine", "native") != "lammps":
         return "only the engine lammps keeps a pressure; set engine to lammps, or pressure to null"
     return None
 
@@ -88,7 +83,8 @@ class MaceMdCalculation(WorkerCalculation):
             [
                 check_positive(parameters, {"temperature": "K", "timestep_fs": "fs"}),
                 check_integer(parameters, {"steps": 1, "stride": 1}),
-                _check_engine(parameters),
+                check_engine(parameters),
+                _check_pressure(parameters),
                 check_integer({"loading": parameters.get("loading", 0)}, {"loading": 0}),
             ]
         )

@@ -15,6 +15,7 @@ from aiida_mofmace.worker.training.settings import split_sizes
 __all__ = [
     "check_code",
     "check_elements",
+    "check_engine",
     "check_integer",
     "check_options",
     "check_positive",
@@ -27,6 +28,7 @@ __all__ = [
 
 _DEVICES = ("auto", "cpu", "cuda")
 _DTYPES = ("float32", "float64")
+_ENGINES = ("native", "lammps")
 
 
 def first_message(messages: Iterable[str | None]) -> str | None:
@@ -56,6 +58,12 @@ def check_elements(elements: Iterable[str], models: Iterable[MaceModelData], wha
                 "take a model that was trained with these elements, or train one from scratch (BlankModelCalculation)"
             )
     return None
+
+
+def check_engine(parameters: Mapping[str, Any]) -> str | None:
+    """Refuse an engine that is none."""
+    engine = parameters.get("engine", "native")
+    return None if engine in _ENGINES else f"engine is {engine!r}; it must be one of {', '.join(_ENGINES)}"
 
 
 def gas_elements(gas: orm.Dict | None) -> list[str]:

@@ -121,6 +121,7 @@ def test_explosion_leaves_frames_and_no_checkpoint(aiida_localhost: orm.Computer
         ("no_model", 304),
         ("nan", 305),
         ("explosion", 306),
+        ("wrong_engine", 307),
         ("out_of_memory", 401),
         ("training_failed", 303),
         ("KeyError", 303),

@@ -13,18 +13,19 @@ from typing import Any
 
 import numpy as np
 from ase import units
+from ase.data import atomic_masses
 from ase.geometry import cellpar_to_cell
 from ase.geometry.cell import cell_to_cellpar
 from numpy.typing import NDArray
 
 from ..errors import WorkerError
 from .dynamics import MdState
-from .model import Configuration, MaceEvaluator
+from .model import Configuration, MaceEvaluator, Potential
 
-__all__ = ["LammpsEngine"]
+__all__ = ["VELOCITY", "LammpsEngine"]
 
 Array = NDArray[np.float64]
-_VELOCITY = 1000.0 * units.fs  # Å/ps for one Å per ASE time unit
+VELOCITY = 1000.0 * units.fs  # Å/ps for one Å per ASE time unit
 _BAR = 1e5 * units.Pascal  # eV/Å³
 _RESTART = "lammps.restart"
 _CHAIN_LENGTH = 3
@@ -61,38 +62,42 @@ class LammpsEngine:
     :param restart: content of a restart file of LAMMPS to go on from
     """
 
+    _ATOM_STYLE = "atomic"
+    _CONTRIBUTES = "energy yes virial yes"
+
     def __init__(
         self,
         state: MdState,
-        potential: MaceEvaluator,
+        potential: Potential,
         *,
         temperature: float,
         timestep: float,
         thermostat_time: float,
-        pressure: float | None,
-        barostat_time: float,
+        pressure: float | None = None,
+        barostat_time: float = 0.0,
         restart: bytes | None = None,
     ):
-        self._potential, self._numbers = potential, state.numbers
+        self._potential = potential
         self._error: Exception | None = None
-        self._atomic_energy = state.atomic_energy
+        self._elements, self._types = self._kinds(state)
         self._rotation = np.linalg.inv(state.cell) @ cellpar_to_cell(cell_to_cellpar(state.cell))
         self._lammps = _open()
-        self._run("units metal", "atom_style atomic", "atom_modify map array", "boundary p p p", "newton on")
+        self._run("units metal", f"atom_style {self._ATOM_STYLE}", "atom_modify map array", "boundary p p p")
         if restart is None:
             self._create(state)
         else:
             Path(_RESTART).write_bytes(restart)
             self._run("box tilt large", f"read_restart {_RESTART}")
         self._run("pair_style zero 4.0", "pair_coeff * *", "fix potential all external pf/callback 1 1")
-        self._run("fix_modify potential energy yes virial yes")
-        self._lammps.set_fix_external_callback("potential", self._evaluate, None)
+        self._run(f"fix_modify potential {self._CONTRIBUTES}")
+        self._lammps.set_fix_external_callback("potential", self._answer, None)
         bath = f"temp {temperature} {temperature} {thermostat_time / 1000.0} tchain {_CHAIN_LENGTH}"
         if pressure is None:
             self._run(f"fix bath all nvt {bath}")
         else:
             bars = pressure / 1e5
             self._run(f"fix bath all npt {bath} tri {bars} {bars} {barostat_time / 1000.0} mtk yes")
+        self._add_moves()
         self._run(f"timestep {timestep / 1000.0}", "thermo_style custom step temp pe ke ecouple press")
         self._run("thermo 1000000", "run 0 post no")
         self._is_set_up = True
@@ -106,23 +111,28 @@ class LammpsEngine:
             if self._error is not None:
                 raise self._error
 
+    def _kinds(self, state: MdState) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the atomic number of each of LAMMPS's types, and the type of each atom, counted from zero."""
+        return np.unique(state.numbers, return_inverse=True)
+
+    def _add_moves(self) -> None:
+        """Give LAMMPS what there is beside dynamics."""
+
     def _create(self, state: MdState) -> None:
         """Make the box and put the atoms into it, with their velocities."""
         cell = cellpar_to_cell(cell_to_cellpar(state.cell))
         (xx, _, _), (xy, yy, _), (xz, yz, zz) = cell.tolist()
-        masses = {int(number): float(mass) for number, mass in zip(state.numbers, state.masses, strict=True)}
-        kinds = {number: kind for kind, number in enumerate(sorted(masses), start=1)}
         box = " ".join(repr(value) for value in (0.0, xx, 0.0, yy, 0.0, zz, xy, xz, yz))
-        self._run("box tilt large", f"region cell prism {box}", f"create_box {len(kinds)} cell")
-        self._run(*(f"mass {kind} {masses[number]!r}" for number, kind in kinds.items()))
+        self._run("box tilt large", f"region cell prism {box}", f"create_box {len(self._elements)} cell")
+        self._run(*(f"mass {kind} {atomic_masses[n].item()!r}" for kind, n in enumerate(self._elements, start=1)))
         rotation = self._rotation
-        turned, speeds = state.positions @ rotation, state.momenta / state.masses[:, None] * _VELOCITY @ rotation
+        turned, speeds = state.positions @ rotation, state.momenta / state.masses[:, None] * VELOCITY @ rotation
         fractional = turned @ np.linalg.inv(cell)
         images = np.floor(fractional).astype(int)
         self._lammps.create_atoms(
             len(state),
             list(range(1, len(state) + 1)),
-            [kinds[int(number)] for number in state.numbers],
+            (self._types + 1).tolist(),
             ((fractional - images) @ cell).ravel().tolist(),
             speeds.ravel().tolist(),
             [self._lammps.encode_image_flags(*(int(n) for n in image)) for image in images],
@@ -134,25 +144,28 @@ class LammpsEngine:
         (x, y, z) = np.array(high) - np.array(low)
         return np.array([[x, 0.0, 0.0], [xy, y, 0.0], [xz, yz, z]])
 
-    def _evaluate(self, _caller: Any, _step: int, n_local: int, tags: Any, x: Any, f: Any) -> None:
-        """Answer LAMMPS: forces, energy and virial of its atoms; an error is kept, for it cannot pass through C."""
+    def _answer(self, _caller: Any, step: int, _n_local: int, tags: Any, x: Any, f: Any) -> None:
+        """Answer LAMMPS; an error is kept, for it cannot pass through C."""
+        f[:] = 0.0
         if self._error is not None:
-            f[:] = 0.0
             return
         try:
-            order = np.asarray(tags[:n_local]) - 1
-            cell = self._box()
-            configuration = Configuration(self._numbers[order], np.array(x[:n_local]), cell)
-            found = self._potential.evaluate([configuration], stress=True)[0]
-            assert found.forces is not None and found.stress is not None
-            f[:n_local] = found.forces
-            self._lammps.fix_external_set_energy_global("potential", found.interaction_energy)
-            virial = -found.stress * abs(np.linalg.det(cell))
-            order_of_lammps = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
-            self._lammps.fix_external_set_virial_global("potential", [float(virial[pair]) for pair in order_of_lammps])
+            self._evaluate(int(step), np.asarray(tags), x, f)
         except Exception as error:
             self._error = error
-            f[:] = 0.0
+
+    def _evaluate(self, _step: int, tags: Array, x: Array, f: Array) -> None:
+        """Give forces, energy and virial of LAMMPS's atoms."""
+        assert isinstance(self._potential, MaceEvaluator), "the virial needs a potential with stresses"
+        cell = self._box()
+        configuration = Configuration(self._elements[self._types[tags - 1]], np.array(x), cell)
+        found = self._potential.evaluate([configuration], stress=True)[0]
+        assert found.forces is not None and found.stress is not None
+        f[:] = found.forces
+        self._lammps.fix_external_set_energy_global("potential", found.interaction_energy)
+        virial = -found.stress * abs(np.linalg.det(cell))
+        order_of_lammps = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
+        self._lammps.fix_external_set_virial_global("potential", [float(virial[pair]) for pair in order_of_lammps])
 
     def advance(self, steps: int) -> None:
         """Go on by some steps."""
@@ -164,6 +177,11 @@ class LammpsEngine:
         """Instantaneous pressure in eV/Å³."""
         pressure: float = self._lammps.get_thermo("press")
         return pressure * float(_BAR)
+
+    @property
+    def potential_energy(self) -> float:
+        """In eV, as LAMMPS has it."""
+        return float(self._lammps.get_thermo("pe"))
 
     @property
     def bath_energy(self) -> float:
@@ -178,16 +196,21 @@ class LammpsEngine:
         """
         n, box = len(state), self._box()
         back = self._rotation.T
-        images = np.array(self._lammps.numpy.extract_atom("image")[:n], dtype=np.int64)
-        flags = np.array([self._lammps.decode_image_flags(int(flag)) for flag in images])
+        flags = self._image_flags(n)
         order = np.argsort(np.asarray(self._lammps.numpy.extract_atom("id")[:n]))
         read = {name: np.array(self._lammps.numpy.extract_atom(name)[:n]) for name in ("x", "v", "f")}
         state.positions = ((read["x"] + flags @ box) @ back)[order]
-        state.momenta = (read["v"] / _VELOCITY @ back)[order] * state.masses[:, None]
+        state.momenta = (read["v"] / VELOCITY @ back)[order] * state.masses[:, None]
         state.forces = (read["f"] @ back)[order]
-        state.energy = float(self._lammps.get_thermo("pe"))
+        state.energy = self.potential_energy
         state.cell = np.asarray(box @ back)
         state.step += steps
+
+    def _image_flags(self, n: int) -> NDArray[np.int64]:
+        """Cells by which LAMMPS's atoms have left the box, shape (n, 3)."""
+        images: NDArray[np.int64] = self._lammps.numpy.extract_atom("image")[:n].astype(np.int64)
+        bits = 10 if self._lammps.extract_setting("imageint") == 4 else 21
+        return np.asarray((images[:, None] >> bits * np.arange(3)) % 2**bits - 2 ** (bits - 1))
 
     def restart(self) -> bytes:
         """Return what another LAMMPS can go on from, thermostat and barostat included."""

@@ -26,6 +26,7 @@ from .simulation import Clock, Guard, SimulationParameters, TimeSeries
 
 __all__ = ["HybridSimulation", "MdGcmcParameters"]
 
+_ENGINES = ("native", "lammps")
 _THERMOSTATS = ("nose_hoover", "langevin")
 
 
@@ -48,6 +49,7 @@ class MdGcmcParameters(SimulationParameters):
     :param framework_flexible: False holds the framework's atoms where they are
     :param gas_flexible: False keeps the molecules rigid; they then move by Monte Carlo alone
     :param thermostat: nose_hoover or langevin
+    :param engine: "native", or "lammps": LAMMPS makes steps and exchanges
     """
 
     pressure: float
@@ -65,6 +67,7 @@ class MdGcmcParameters(SimulationParameters):
     framework_flexible: bool = True
     gas_flexible: bool = True
     thermostat: str = "nose_hoover"
+    engine: str = "native"
 
     def check(self) -> None:
         """Refuse values that no simulation can have.
@@ -80,6 +83,8 @@ class MdGcmcParameters(SimulationParameters):
             raise WorkerError("bad_input", "initial_loading must lie between 0 and max_loading")
         if self.thermostat not in _THERMOSTATS:
             raise WorkerError("bad_input", f"thermostat must be one of {', '.join(_THERMOSTATS)}")
+        if self.engine not in _ENGINES:
+            raise WorkerError("bad_input", f"engine must be one of {', '.join(_ENGINES)}, got {self.engine!r}")
         self._check_moves()
 
     def _check_moves(self) -> None:
@@ -188,8 +193,8 @@ class HybridSimulation:
 
     def _restore(self, path: Path) -> None:
         arrays, values = load_checkpoint(path)
-        if values.get("program") != "md_gcmc":
-            raise WorkerError("bad_input", f"{path.name} is a checkpoint of another program")
+        if values.get("program") != "md_gcmc" or values.get("engine") != self.parameters.engine:
+            raise WorkerError("bad_input", f"{path.name} is a checkpoint of another program or engine")
         self.rng = restore_generator(values["rng"])
         self._make_moves(equilibrate=False)
         for index, each in enumerate(self.species):
@@ -305,8 +310,17 @@ class HybridSimulation:
             candidates.groups = [f"{self.parameters.group}_{reason}" for reason in reasons]
             candidates.save(self.folder / "candidates.npz")
         if with_state:
-            arrays = self.state.to_arrays() | self.series.arrays("series_")
-            for index, each in enumerate(self.species):
-                arrays |= {f"reservoir_{index}_{k}": v for k, v in each.reservoir.to_arrays().items()}
-            values = {"rng": self.rng.bit_generator.state, "counts": self.counts(), "program": "md_gcmc"}
-            save_checkpoint(self.folder / "checkpoint.npz", arrays, values)
+            values = {"program": "md_gcmc", "engine": self.parameters.engine, "counts": self.counts()}
+            values |= {"rng": self.rng.bit_generator.state}
+            save_checkpoint(self.folder / "checkpoint.npz", self.checkpoint_arrays(), values)
+
+    def remarks(self) -> dict[str, Any]:
+        """Return results that only this engine has."""
+        return {}
+
+    def checkpoint_arrays(self) -> dict[str, Any]:
+        """Return what a checkpoint holds beside random numbers and counts."""
+        arrays = self.state.to_arrays() | self.series.arrays("series_")
+        for index, each in enumerate(self.species):
+            arrays |= {f"reservoir_{index}_{k}": v for k, v in each.reservoir.to_arrays().items()}
+        return arrays

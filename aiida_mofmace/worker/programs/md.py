@@ -19,7 +19,7 @@ from ..kernels.frames import Frames
 from ..kernels.gases import Gas
 from ..kernels.loading import place_molecules
 from ..kernels.model import MaceEvaluator, Potential
-from ..kernels.referee import compare_with_ase
+from ..kernels.referee import Referee
 from ..kernels.statistics import estimate_mean
 from ..kernels.thermostats import MomentumResampling, NoseHooverChain
 from ..stopping import StopRequest
@@ -226,16 +226,10 @@ def _lone_molecule(gas: Gas | None, box: float | None, r_max: float) -> Atoms:
 
 def _check_first_frame(simulation: Simulation, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Compare what the first step starts from with ASE."""
-    state, potential = simulation.state, simulation.potential
-    return compare_with_ase(
-        state.atoms(),
-        state.energy + state.atomic_energy,
-        state.forces,
-        model=str(inputs["files"]["model"]),
-        device=potential.device,
-        dtype=inputs.get("dtype", "float32"),
-        head=simulation.parameters.head,
-    )
+    state = simulation.state
+    dtype, head = inputs.get("dtype", "float32"), simulation.parameters.head
+    referee = Referee(str(inputs["files"]["model"]), simulation.potential.device, dtype, head)
+    return referee.compare_frame(state.atoms(), state.energy + state.atomic_energy, state.forces)
 
 
 def _simulation_class(parameters: MdParameters) -> type[Simulation]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ase import Atoms
 
 from ..errors import WorkerError
 from ..kernels.model import Configuration, MaceEvaluator, Potential
+from ..kernels.referee import Referee
 from ..kernels.statistics import estimate_mean
 from ..kernels.thermodynamics import chemical_potential, isosteric_heats
 from ..stopping import StopRequest
@@ -128,6 +130,8 @@ def read_point(inputs: Mapping[str, Any], model: MaceEvaluator, folder: Path | N
     :raises WorkerError: kind bad_input
     """
     parameters = MdGcmcParameters.from_dict(inputs["parameters"])
+    if folder is not None and parameters.engine != "native":
+        raise WorkerError("bad_input", "only the engine native runs several systems in one process")
     for gas in parameters.gases:
         model.require_elements(gas.numbers)
     files, framework = inputs["files"], None
@@ -138,15 +142,19 @@ def read_point(inputs: Mapping[str, Any], model: MaceEvaluator, folder: Path | N
     return Point(parameters, int(inputs["seed"]), framework, checkpoint, folder or Path())
 
 
-def simulate(point: Point, potential: Potential, stop: StopRequest) -> dict[str, Any]:
+def simulate(
+    point: Point,
+    potential: Potential,
+    stop: StopRequest,
+    make: Callable[..., HybridSimulation] = HybridSimulation,
+) -> dict[str, Any]:
     """Run one simulation and write frames.npz, timeseries.npz, checkpoint.npz and, if holes were met, candidates.npz.
 
+    :param make: class of the simulation, or what makes one of the same arguments
     :return: the figures of the run, and stopped_early if it was stopped before its end
     :raises WorkerError: kind bad_input, does_not_fit; explosion or nan if nothing good came before it
     """
-    simulation = HybridSimulation(
-        point.parameters, potential, point.framework, point.seed, point.checkpoint, folder=point.folder
-    )
+    simulation = make(point.parameters, potential, point.framework, point.seed, point.checkpoint, folder=point.folder)
     explosion, stopped, speed = simulation.advance(stop)
     if explosion is not None and len(simulation.series) == 0:
         kind = "nan" if explosion["reason"] == "not_finite" else "explosion"
@@ -157,16 +165,30 @@ def simulate(point: Point, potential: Potential, stop: StopRequest) -> dict[str,
         "steps_done": simulation.state.step,
         "steps_total": point.parameters.steps,
         "steps_per_second": speed,
+        **simulation.remarks(),
     }
     if explosion is not None:
         results["explosion"] = explosion | {"message": describe_explosion(explosion)}
     return results | ({"stopped_early": True} if stopped else {})
 
 
+def _maker(inputs: Mapping[str, Any], device: str) -> Callable[..., HybridSimulation]:
+    """Return what makes a simulation of the engine that the parameters name."""
+    parameters = inputs["parameters"]
+    if parameters.get("engine", "native") != "lammps":
+        return HybridSimulation
+    from .hybrid_lammps import LammpsHybridSimulation
+
+    referee = Referee(inputs["files"]["model"], device, inputs.get("dtype", "float32"), parameters.get("head"))
+    return partial(LammpsHybridSimulation, referee=referee)
+
+
 def run(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
     """Run one simulation with a MACE model.
 
-    :raises WorkerError: kind bad_input, no_model, does_not_fit; explosion or nan if nothing good came before it
+    :raises WorkerError: kind bad_input, no_model, does_not_fit, wrong_engine; explosion or nan if nothing good came
+        before it
     """
     potential = open_model(inputs, inputs["parameters"].get("head"))
-    return simulate(read_point(inputs, potential), potential, stop) | {"device": potential.device}
+    make = _maker(inputs, potential.device)
+    return simulate(read_point(inputs, potential), potential, stop, make) | {"device": potential.device}
