@@ -97,6 +97,7 @@ class MdGcmcCalculation(WorkerCalculation):
                 check_integer(
                     parameters, {"steps": 1, "stride": 1, "md_steps_per_attempt": 1, "attempts_per_block": 1}
                 ),
+                check_integer({"trial_places": parameters.get("trial_places", 1)}, {"trial_places": 1}),
                 *_check_initial(parameters.get("initial_loading", 0)),
                 _check_moves(parameters.get("moves", {"exchange": 1.0})),
                 check_engine(parameters),

@@ -10,6 +10,7 @@ import yaml
 __all__ = [
     "gas_names",
     "load_changes",
+    "load_force_field",
     "load_free_atoms",
     "load_gas",
     "load_protocol",
@@ -79,6 +80,17 @@ def load_sites(name: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path.name} holds no mapping; see the site definitions that come with the package")
     return content
+
+
+def load_force_field(name: str) -> dict[str, Any]:
+    """Return Lennard-Jones parameters by chemical symbol: depth in K and diameter in Å, and where they come from.
+
+    :raises ValueError: if there is none of that name
+    """
+    names = sorted(path.stem for path in (_FOLDER / "force_fields").glob("*.yaml"))
+    if name not in names:
+        raise ValueError(f"unknown force field {name!r}; known are {', '.join(names)}")
+    return _read(_FOLDER / "force_fields" / f"{name}.yaml")
 
 
 def load_free_atoms() -> dict[str, int]:

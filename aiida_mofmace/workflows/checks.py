@@ -77,6 +77,8 @@ _POSITIVE = {
     "gas_phase_box": "Å",
     "isolated_atom_box": "Å",
     "insertion_minimum_distance": "Å",
+    "cutoff": "Å",
+    "diameter_scale": "",
     "translation_step": "Å",
     "rotation_step": "degrees",
     "learning_rate": "",
@@ -106,6 +108,7 @@ _WHOLE = {
     "max_wallclock_seconds": 1,
     "md_steps_per_attempt": 1,
     "attempts_per_block": 1,
+    "trial_places": 1,
     "committee_size": 2,
     "processes": 1,
 }

@@ -8,9 +8,11 @@ from typing import Any
 
 from aiida import orm
 
+from aiida_mofmace.calculations.validators import gas_elements
 from aiida_mofmace.data.dataset import LabelledDatasetData
 from aiida_mofmace.data.frames import FramesData
 from aiida_mofmace.data.model import MaceModelData
+from aiida_mofmace.protocols import load_force_field
 from aiida_mofmace.worker.kernels.gases import mixture
 from aiida_mofmace.worker.kernels.thermodynamics import fugacities
 
@@ -175,6 +177,7 @@ def gcmc_inputs(
         **parameters["evaluation"],
         **parameters["md"],
         **parameters["gcmc"],
+        "surrogate": _surrogate(parameters["gcmc"]["surrogate"], inputs),
         "temperature": temperature,
         "pressure": pressure,
         "fugacity": values if len(values) > 1 else next(iter(values.values())),
@@ -196,6 +199,16 @@ def gcmc_inputs(
         "metadata": _metadata(key, label, parameters),
         **({"checkpoint": checkpoint} if checkpoint is not None else {}),
     }
+
+
+def _surrogate(section: Parameters, inputs: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Put the parameters of the elements at hand in place of the name of a force field."""
+    if section["force_field"] is None:
+        return None
+    table = load_force_field(section["force_field"])["parameters"]
+    elements = sorted({*inputs["structure"].get_symbols_set(), *gas_elements(inputs["gas"])} & set(table))
+    rest = {key: value for key, value in section.items() if key != "force_field"}
+    return {**rest, "parameters": {element: table[element] for element in elements}}
 
 
 def committee_inputs(

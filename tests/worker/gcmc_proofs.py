@@ -17,7 +17,9 @@ from aiida_mofmace.worker.kernels.gases import Gas
 from aiida_mofmace.worker.kernels.geometry import minimum_image
 from aiida_mofmace.worker.kernels.ideal_gas import Molecule, RigidReservoir
 from aiida_mofmace.worker.kernels.model import Evaluation
+from aiida_mofmace.worker.kernels.multiple_try import MultipleTry, log_bias
 from aiida_mofmace.worker.kernels.statistics import estimate_mean
+from aiida_mofmace.worker.kernels.surrogate import LennardJonesSurrogate, Surroundings
 from aiida_mofmace.worker.kernels.thermodynamics import ideal_gas_number
 from aiida_mofmace.worker.programs.hybrid import HybridSimulation, MdGcmcParameters
 from aiida_mofmace.worker.stopping import StopRequest
@@ -28,6 +30,14 @@ STARTER = Path(__file__).parents[2] / "aiida_mofmace" / "starter" / "starter.mod
 TEMPERATURE = 300.0
 ARGON = CO2 | {"name": "Ar", "symbols": ["Ar"], "positions": [[0, 0, 0]]}
 KRYPTON = ARGON | {"name": "Kr", "symbols": ["Kr"]}
+#: UFF's parameters; they have nothing to do with the potentials of the proofs, so the bias has to cancel.
+SURROGATE = {
+    "cutoff": 5.0,
+    "ceiling": 0.04,
+    "diameter_scale": 0.9,
+    "parameters": {"C": [52.8, 3.43], "O": [30.2, 3.12], "Al": [254.2, 4.01], "Ar": [93.1, 3.45], "Kr": [110.7, 3.69]},
+}
+MULTIPLE_TRY = {"trial_places": 8, "surrogate": SURROGATE}
 MONTE_CARLO = {"exchange": 2.0, "translation": 1.0, "rotation": 1.0}
 
 
@@ -80,18 +90,25 @@ def simulate(potential: Any, edge: float, seed: int, **changes: Any) -> HybridSi
     return simulation
 
 
-def ideal_gas(expected: float, flexible: bool, length: int = 1) -> list[Figure]:
-    """CO2 that does not interact: the mean is β f V, the distribution Poisson's."""
+def ideal_gas(expected: float, flexible: bool, length: int = 1, **how: Any) -> list[Figure]:
+    """CO2 that does not interact: the mean is β f V, the distribution Poisson's.
+
+    :param how: further parameters, e.g. MULTIPLE_TRY
+    """
     edge = 20.0
     what: dict[str, Any] = {"initial_loading": int(expected), "steps": 1200 * length}
     if not flexible:
         what |= {"gas_flexible": False, "moves": MONTE_CARLO, "translation_step": 2.0, "rotation_step": 60.0}
     pressure = expected / ideal_gas_number(1.0, edge**3, TEMPERATURE)
     simulation = simulate(
-        BondedMolecules(Gas.from_dict(CO2)), edge, int(expected), pressure=pressure, attempts_per_block=8, **what
+        BondedMolecules(Gas.from_dict(CO2)),
+        edge,
+        int(expected),
+        pressure=pressure,
+        **{"attempts_per_block": 8} | what | how,
     )
     loading = simulation.series.arrays()["loading"]
-    kind = "flexible" if flexible else "rigid"
+    kind = f"{'flexible' if flexible else 'rigid'}{_tries(how)}"
     return [
         figure(f"ideal gas, {kind}: <N>", loading, expected),
         figure(f"ideal gas, {kind}: variance of N", (loading - expected) ** 2, expected),
@@ -125,10 +142,15 @@ class Wells:
         return Evaluation(energy if is_allowed else 1e3, forces=forces)
 
 
-def langmuir(occupied: dict[str, float], length: int = 1) -> list[Figure]:
+def _tries(how: dict[str, Any]) -> str:
+    return f", k = {how['trial_places']}" if how else ""
+
+
+def langmuir(occupied: dict[str, float], length: int = 1, **how: Any) -> list[Figure]:
     """Eight sites: N_i = M K_i f_i / (1 + Σ K_j f_j), K = β v exp(β ε), without any dynamics.
 
     :param occupied: wanted fraction of the sites with each gas, from which the fugacities are computed
+    :param how: further parameters, e.g. MULTIPLE_TRY
     """
     edge, sites, radius = 8.0, 8, 1.7
     depths = {"Ar": 0.05, "Kr": 0.08}
@@ -153,12 +175,13 @@ def langmuir(occupied: dict[str, float], length: int = 1) -> list[Figure]:
         translation_step=4.0,
         attempts_per_block=10,
         steps=2000 * length,
+        **how,
     )
     arrays = simulation.series.arrays()
     several = len(occupied) > 1
     return [
         figure(
-            f"Langmuir, {'+'.join(occupied)}: <N({name})>",
+            f"Langmuir, {'+'.join(occupied)}{_tries(how)}: <N({name})>",
             arrays[f"loading_{name}" if several else "loading"],
             sites * share,
         )
@@ -188,11 +211,12 @@ class Fluid(LennardJones):
 NIST = {0.80: (2.000e-2, 1.398e-2, -0.1918, -4.164), 0.85: (3.043e-2, 2.146e-2, -0.2789, -3.833)}
 
 
-def lennard_jones(reduced: float, dynamics: bool, length: int = 1) -> list[Figure]:
+def lennard_jones(reduced: float, dynamics: bool, length: int = 1, **how: Any) -> list[Figure]:
     """Density, pressure, energy and temperature of the Lennard-Jones vapour against NIST's grand-canonical figures.
 
     :param reduced: reduced temperature
     :param dynamics: molecular dynamics between the exchanges, else Monte Carlo translations
+    :param how: further parameters, e.g. MULTIPLE_TRY
     """
     potential = Fluid(r_max=3.0 * 3.4)
     depth, diameter = potential.depth, potential.diameter
@@ -214,6 +238,7 @@ def lennard_jones(reduced: float, dynamics: bool, length: int = 1) -> list[Figur
         initial_loading=int(density * 512),
         minimum_distance=2.5,
         **what,
+        **how,
     )
     arrays = simulation.series.arrays()
     loading = arrays["loading"]
@@ -221,7 +246,7 @@ def lennard_jones(reduced: float, dynamics: bool, length: int = 1) -> list[Figur
         (len(frame) - 1) * thermal(temperature) / volume + potential.virial(frame[1:]) / (3 * volume)
         for frame in simulation.images
     ]
-    name = f"Lennard-Jones, T* {reduced:.2f}, {'MD' if dynamics else 'MC'}:"
+    name = f"Lennard-Jones, T* {reduced:.2f}, {'MD' if dynamics else 'MC'}{_tries(how)}:"
     figures = [
         figure(f"{name} density", loading / 512, density),
         figure(f"{name} pressure", np.array(pressures) * diameter**3 / depth, pressure),
@@ -308,9 +333,11 @@ def henry(framework_flexible: bool, thermostat: str, length: int = 1) -> list[Fi
     ]
 
 
-def enumeration() -> tuple[float, float]:
+def enumeration(trials: int = 1, surrogate: bool = True) -> tuple[float, float]:
     """Three sites, each empty or with argon or krypton, all 27 states and all transitions between them.
 
+    :param trials: places weighed in each attempt; every set of them that can be drawn is enumerated
+    :param surrogate: whether by UFF's energy, else all that are free alike
     :return: largest |π_i P_ij - π_j P_ji| and largest |Σ_i π_i P_ij - π_j|, of a distribution that adds up to one
     """
     edge, temperature, fugacities = 24.0, 120.0, (4e5, 2e5)
@@ -318,7 +345,10 @@ def enumeration() -> tuple[float, float]:
     potential, rng = LennardJones(r_max=9.0), np.random.default_rng(0)
     gases = [Gas.from_dict(ARGON), Gas.from_dict(KRYPTON)]
     species = [Species(g, f, RigidReservoir(g, potential)) for g, f in zip(gases, fugacities, strict=True)]
-    exchange = Exchange(species, potential, MoveRules(temperature, 1.0, -10.0), rng)
+    rules = MoveRules(temperature, 1.0, -10.0)
+    classical = LennardJonesSurrogate.from_dict(SURROGATE) if surrogate else None
+    multiple_try = MultipleTry(trials, classical, rules.thermal, 1.0, rng)
+    exchange = Exchange(species, potential, rules, rng, multiple_try)
     states = list(itertools.product((None, 0, 1), repeat=3))
     numbers = [ideal_gas_number(f, edge**3, temperature) / len(sites) for f in fugacities]
     transitions, weights = np.zeros((27, 27)), np.zeros(27)
@@ -333,16 +363,26 @@ def enumeration() -> tuple[float, float]:
         counts = np.array([kinds.count(0), kinds.count(1)])
         state = initial_state(atoms, potential, temperature, rng, 1, counts=counts, sizes=np.array([1, 1]))
         weights[i] = np.prod([numbers[kind] for kind in kinds]) * np.exp(-state.energy / thermal(temperature))
-        for site, kind in itertools.product(range(3), (0, 1)):
-            trial = exchange.try_insertion(state, Molecule(sites[[site]], 0.0), kind)
-            if trial.refusal is None:
+        everything = Surroundings(state.numbers, state.positions, state.cell, multiple_try.reach)
+        for kind, drawn in itertools.product((0, 1), itertools.product(range(3), repeat=trials)):
+            log_weights = multiple_try.log_weights(gases[kind].numbers, sites[list(drawn)][:, None], everything)
+            for chosen, site in enumerate(drawn):
+                if log_weights[chosen] == -np.inf:
+                    continue
+                bias = log_bias(log_weights, chosen)
+                trial = exchange.try_insertion(state, Molecule(sites[[site]], 0.0), kind, bias)
                 j = states.index(tuple(kind if s == site else occupation[s] for s in range(3)))
-                transitions[i, j] += trial.acceptance / 4 / len(sites)
+                transitions[i, j] += trial.acceptance * np.exp(-bias) / trials / 4 / len(sites) ** trials
         for position, site in enumerate(order):
             kind = kinds[position]
-            trial = exchange.try_deletion(state, kinds[:position].count(kind), kind)
+            kept = np.delete(np.arange(len(state)), position + 1)
+            others = Surroundings(state.numbers[kept], state.positions[kept], state.cell, multiple_try.reach)
             j = states.index(tuple(None if s == site else occupation[s] for s in range(3)))
-            transitions[i, j] += trial.acceptance / 4 / kinds.count(kind)
+            for fresh in itertools.product(range(3), repeat=trials - 1):
+                places = sites[[site, *fresh]][:, None]
+                bias = log_bias(multiple_try.log_weights(gases[kind].numbers, places, others), 0)
+                trial = exchange.try_deletion(state, kinds[:position].count(kind), kind, bias)
+                transitions[i, j] += trial.acceptance / 4 / kinds.count(kind) / len(sites) ** (trials - 1)
     transitions += np.diag(1.0 - transitions.sum(axis=1))
     weights /= weights.sum()
     flow = weights[:, None] * transitions

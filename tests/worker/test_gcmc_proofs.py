@@ -15,7 +15,7 @@ from aiida_mofmace.worker.kernels.model import MaceEvaluator
 from aiida_mofmace.worker.kernels.thermostats import NoThermostat
 
 from .classical import ClassicalPotential
-from .gcmc_proofs import STARTER, Figure, enumeration, henry, ideal_gas, langmuir, lennard_jones
+from .gcmc_proofs import MULTIPLE_TRY, STARTER, Figure, enumeration, henry, ideal_gas, langmuir, lennard_jones
 
 
 def check(figures: list[Figure], **largest_errors: float) -> None:
@@ -55,9 +55,24 @@ def test_lennard_jones_vapour(dynamics: bool) -> None:
     check(lennard_jones(0.80, dynamics))
 
 
-def test_detailed_balance_by_enumeration() -> None:
-    """Every transition between all states of a small system of two gases."""
-    balance, stationarity = enumeration()
+@pytest.mark.parametrize("flexible", [True, False])
+def test_ideal_gas_by_multiple_try(flexible: bool) -> None:
+    check(ideal_gas(4.0, flexible, **MULTIPLE_TRY))
+
+
+def test_langmuir_by_multiple_try() -> None:
+    check(langmuir({"Ar": 0.3, "Kr": 0.4}, **MULTIPLE_TRY))
+
+
+@pytest.mark.slow
+def test_lennard_jones_vapour_by_multiple_try() -> None:
+    check(lennard_jones(0.80, dynamics=False, **MULTIPLE_TRY))
+
+
+@pytest.mark.parametrize(("trials", "surrogate"), [(1, True), (2, True), (3, True), (3, False)])
+def test_detailed_balance_by_enumeration(trials: int, surrogate: bool) -> None:
+    """Every transition between all states of a small system of two gases, by every set of trial places."""
+    balance, stationarity = enumeration(trials, surrogate)
     assert balance < 1e-15
     assert stationarity < 1e-14
 

@@ -17,8 +17,10 @@ from aiida_mofmace.worker.programs.md_gcmc import run
 from aiida_mofmace.worker.stopping import StopRequest
 
 from .engine_fixtures import CO2, WATER
+from .gcmc_proofs import SURROGATE as TABLE
 
 STARTER = Path(__file__).parents[2] / "aiida_mofmace" / "starter" / "starter.model"
+SURROGATE = TABLE | {"parameters": TABLE["parameters"] | {"H": [22.1, 2.57]}}
 PARAMETERS = {
     "temperature": 303.0,
     "pressure": 1e5,
@@ -93,8 +95,8 @@ def check_record(results: dict[str, Any]) -> None:
     assert results["mean_loading"] <= 3
 
 
-@pytest.mark.parametrize("flexible", [True, False])
-def test_a_mixture_restarts_without_a_changed_bit(inputs: dict[str, Any], flexible: bool) -> None:
+@pytest.mark.parametrize(("flexible", "trial_places"), [(True, 6), (False, 1)])
+def test_a_mixture_restarts_without_a_changed_bit(inputs: dict[str, Any], flexible: bool, trial_places: int) -> None:
     """CO2 and water, flexible by Langevin dynamics or rigid by Monte Carlo: every move, every kind, every number."""
     moves = {"exchange": 3.0, "translation": 1.0, "rotation": 1.0, "reinsertion": 1.0}
     mixed = change(
@@ -107,6 +109,8 @@ def test_a_mixture_restarts_without_a_changed_bit(inputs: dict[str, Any], flexib
         md_steps_per_attempt=2,
         attempts_per_block=12,
         gas_flexible=flexible,
+        trial_places=trial_places,
+        surrogate=SURROGATE,
         thermostat="langevin" if flexible else "nose_hoover",
         moves=moves,
         translation_step=1.0,
@@ -202,6 +206,9 @@ def test_walltime_and_explosion(inputs: dict[str, Any]) -> None:
         ({"moves": {"swap": 1.0}}, "moves must be frequencies of exchange and"),
         ({"moves": {"exchange": 1.0, "rotation": 1.0}}, "must be positive: {'rotation_step'"),
         ({"gas_flexible": False}, "rigid molecules move by Monte Carlo alone"),
+        ({"trial_places": 0}, "must be positive: {'trial_places': 0}"),
+        ({"trial_places": 2, "surrogate": {"cutoff": 5.0}}, "surrogate is not understood: KeyError"),
+        ({"trial_places": 2, "surrogate": TABLE}, "the surrogate has no parameters of H"),
         ({"thermostat": "ice"}, "thermostat must be one of nose_hoover, langevin"),
         ({"gas": {"name": "air", "components": [CO2]}}, "mole fractions must be positive"),
         ({"gas": CO2 | {"symbols": ["C", "N", "N"]}}, "does not know N"),

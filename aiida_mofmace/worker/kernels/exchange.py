@@ -16,6 +16,8 @@ from .gases import Gas
 from .geometry import closest_distance, random_rotation
 from .ideal_gas import Molecule, Reservoir, isolated
 from .model import Configuration, Evaluation, Potential
+from .multiple_try import MultipleTry
+from .surrogate import Surroundings
 from .thermodynamics import ideal_gas_number
 
 __all__ = [
@@ -137,6 +139,7 @@ class Exchange:
     :param potential: energies, the one of the dynamics
     :param rules: what a trial is judged by
     :param rng: source of random numbers
+    :param multiple_try: how to choose among many places for each molecule; None for one place drawn uniformly
     :param insertions: what became of the insertions
     :param deletions: what became of the deletions
     :param candidates: configurations in which a hole was met, for active learning
@@ -146,6 +149,7 @@ class Exchange:
     potential: Potential
     rules: MoveRules
     rng: np.random.Generator
+    multiple_try: MultipleTry | None = None
     insertions: MoveCounts = field(default_factory=MoveCounts)
     deletions: MoveCounts = field(default_factory=MoveCounts)
     candidates: list[Atoms] = field(default_factory=list)
@@ -166,7 +170,11 @@ class Exchange:
         self.insertions.attempted += 1
         if self.rules.max_loading is not None and state.loading >= self.rules.max_loading:
             return False
-        trial = self.try_insertion(state, place_at_random(self.species[kind].reservoir, state.cell, self.rng), kind)
+        placed = self._place(state, kind)
+        if placed is None:
+            self.insertions.overlap += 1
+            return False
+        trial = self.try_insertion(state, placed[0], kind, placed[1])
         if not self._decide(state, trial, self.insertions):
             return False
         self._insert(state, trial, kind)
@@ -177,14 +185,38 @@ class Exchange:
         if state.counts[kind] == 0:
             return False
         index = int(self.rng.integers(state.counts[kind]))
-        trial = self.try_deletion(state, index, kind)
+        trial = self.try_deletion(state, index, kind, self._bias_of(state, index, kind))
         if not self._decide(state, trial, self.deletions):
             return False
         self._delete(state, trial, kind, index)
         return True
 
-    def try_insertion(self, state: MdState, molecule: Molecule, kind: int = 0) -> Trial:
-        """Judge the insertion of a molecule whose positions are those in the cell; it goes behind those of its kind."""
+    def _place(self, state: MdState, kind: int) -> tuple[Molecule, float] | None:
+        """Draw a molecule of the ideal gas and a place for it; return it and the bias, None if there is no room."""
+        gas, reservoir = self.species[kind].gas, self.species[kind].reservoir
+        if self.multiple_try is None:
+            return place_at_random(reservoir, state.cell, self.rng), 0.0
+        molecule = reservoir.draw()
+        surroundings = Surroundings(state.numbers, state.positions, state.cell, self.multiple_try.reach)
+        chosen = self.multiple_try.choose(gas.numbers, molecule.positions, surroundings, state.cell)
+        return None if chosen is None else (Molecule(chosen[0], molecule.energy), chosen[1])
+
+    def _bias_of(self, state: MdState, index: int, kind: int) -> float:
+        """Return the bias that the insertion of this molecule into its place would have had."""
+        if self.multiple_try is None:
+            return 0.0
+        gas, atoms = self.species[kind].gas, state.atoms_of(kind, index)
+        kept = np.delete(np.arange(len(state)), atoms)
+        surroundings = Surroundings(state.numbers[kept], state.positions[kept], state.cell, self.multiple_try.reach)
+        positions = state.positions[atoms]
+        shape = positions - gas.masses @ positions / gas.mass
+        return self.multiple_try.bias_of(gas.numbers, positions, shape, surroundings, state.cell)
+
+    def try_insertion(self, state: MdState, molecule: Molecule, kind: int = 0, log_bias: float = 0.0) -> Trial:
+        """Judge the insertion of a molecule whose positions are those in the cell; it goes behind those of its kind.
+
+        :param log_bias: ln[W / (k w)] of its place (:class:`MultipleTry`), 0 for one drawn uniformly
+        """
         configuration = with_molecule(state, self.species[kind].gas, molecule.positions, kind)
         if closest_distance(molecule.positions, state.positions, state.cell) < self.rules.minimum_distance:
             return Trial(configuration, 0.0, "overlap")
@@ -193,14 +225,15 @@ class Exchange:
         if not change >= self.rules.hole_bound:
             return Trial(configuration, 0.0, "hole", evaluation, change)
         acceptance = insertion_acceptance(
-            self.ideal_number(state, kind), int(state.counts[kind]), change / self.rules.thermal
+            self.ideal_number(state, kind), int(state.counts[kind]), change / self.rules.thermal - log_bias
         )
         return Trial(configuration, acceptance, None, evaluation, change)
 
-    def try_deletion(self, state: MdState, index: int, kind: int = 0) -> Trial:
+    def try_deletion(self, state: MdState, index: int, kind: int = 0, log_bias: float = 0.0) -> Trial:
         """Judge the deletion of one molecule; its atoms are gone before the energy is evaluated.
 
         :param index: of the molecule among those of its kind
+        :param log_bias: that of its insertion
         """
         atoms = state.atoms_of(kind, index)
         molecule = state.positions[atoms]
@@ -214,7 +247,7 @@ class Exchange:
         if not gain >= self.rules.hole_bound:
             return Trial(configuration, 0.0, "hole", evaluation, gain)
         acceptance = deletion_acceptance(
-            self.ideal_number(state, kind), int(state.counts[kind]), -gain / self.rules.thermal
+            self.ideal_number(state, kind), int(state.counts[kind]), log_bias - gain / self.rules.thermal
         )
         return Trial(configuration, acceptance, None, evaluation, gain)
 

@@ -20,6 +20,8 @@ from ..kernels.gases import Gas, mixture
 from ..kernels.ideal_gas import LARGEST_STRETCH, IdealGasReservoir, Reservoir, RigidReservoir
 from ..kernels.loading import place_molecules
 from ..kernels.model import Potential
+from ..kernels.multiple_try import MultipleTry
+from ..kernels.surrogate import LennardJonesSurrogate
 from ..kernels.thermostats import Langevin, NoseHooverChain
 from ..stopping import StopRequest
 from .simulation import Clock, Guard, SimulationParameters, TimeSeries
@@ -43,6 +45,8 @@ class MdGcmcParameters(SimulationParameters):
     :param fugacity: in Pa; of a mixture by name of the component; None for an ideal gas
     :param initial_loading: molecules in the pores at the start; of a mixture by name, or of its first component
     :param max_loading: largest loading, None for no limit
+    :param trial_places: places weighed in each insertion or deletion, one of them tried; 1 for one drawn uniformly
+    :param surrogate: what places are weighed by (:class:`LennardJonesSurrogate`); None: all that do not overlap alike
     :param moves: relative frequency of exchange, translation, rotation and reinsertion; those left out do not happen
     :param translation_step: largest displacement of a translation in Å along each axis
     :param rotation_step: largest angle of a rotation in degrees
@@ -61,6 +65,8 @@ class MdGcmcParameters(SimulationParameters):
     fugacity: float | Mapping[str, float] | None = None
     initial_loading: int | Mapping[str, int] = 0
     max_loading: int | None = None
+    trial_places: int = 1
+    surrogate: Mapping[str, Any] | None = None
     moves: Mapping[str, float] = field(default_factory=lambda: {"exchange": 1.0})
     translation_step: float = 0.0
     rotation_step: float = 0.0
@@ -75,7 +81,7 @@ class MdGcmcParameters(SimulationParameters):
         :raises WorkerError: kind bad_input
         """
         super().check()
-        self.require_positive("pressure", "md_steps_per_attempt", "attempts_per_block")
+        self.require_positive("pressure", "md_steps_per_attempt", "attempts_per_block", "trial_places")
         if min(self.fugacities) <= 0:
             raise WorkerError("bad_input", f"fugacities must be positive, got {self.fugacity}")
         most = self.max_loading
@@ -166,6 +172,9 @@ class HybridSimulation:
             self._start(framework, seed)
         else:
             raise ValueError("a framework or a checkpoint is needed")
+        surrogate = self.exchange.multiple_try.surrogate if self.exchange.multiple_try else None
+        if surrogate is not None:
+            surrogate.require_elements(np.concatenate([self.state.numbers, *(gas.numbers for gas in self.gases)]))
         period = p.thermostat_time_fs * units.fs
         self.thermostat: Thermostat = NoseHooverChain(p.temperature, period)
         if p.thermostat == "langevin":
@@ -212,10 +221,17 @@ class HybridSimulation:
             Species(gas, fugacity, self._reservoir(gas, equilibrate))
             for gas, fugacity in zip(self.gases, p.fugacities, strict=True)
         ]
-        self.exchange = Exchange(self.species, self.potential, p.rules, self.rng)
+        self.exchange = Exchange(self.species, self.potential, p.rules, self.rng, self._multiple_try())
         self.displacement = Displacement(
             self.species, self.potential, p.rules, self.rng, p.translation_step, p.rotation_step
         )
+
+    def _multiple_try(self) -> MultipleTry | None:
+        p = self.parameters
+        if p.trial_places == 1:
+            return None
+        surrogate = None if p.surrogate is None else LennardJonesSurrogate.from_dict(p.surrogate)
+        return MultipleTry(p.trial_places, surrogate, p.rules.thermal, p.minimum_distance, self.rng)
 
     def _reservoir(self, gas: Gas, equilibrate: bool) -> Reservoir:
         p = self.parameters
