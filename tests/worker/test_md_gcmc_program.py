@@ -39,6 +39,9 @@ PARAMETERS = {
     "initial_loading": 2,
     "max_loading": 3,
     "group": "isotherm_1bar",
+    "max_energy_drift": 0.5,
+    "energy_drift_window_fs": 8.0,
+    "longest_bond": 1.6,
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,14 @@ from ..kernels.dynamics import MdState, Thermostat, initial_state, velocity_verl
 from ..kernels.exchange import Exchange, MoveCounts, MoveRules, Species
 from ..kernels.frames import Frames
 from ..kernels.gases import Gas, mixture
-from ..kernels.ideal_gas import LARGEST_STRETCH, IdealGasReservoir, Reservoir, RigidReservoir
+from ..kernels.ideal_gas import IdealGasReservoir, Reservoir, RigidReservoir
 from ..kernels.loading import place_molecules
 from ..kernels.model import Potential
 from ..kernels.multiple_try import MultipleTry
 from ..kernels.surrogate import LennardJonesSurrogate
 from ..kernels.thermostats import Langevin, NoseHooverChain
 from ..stopping import StopRequest
+from .guards import DriftGuard, broken_molecule, detached_atom, has_neighbour
 from .simulation import Clock, Guard, SimulationParameters, TimeSeries
 
 __all__ = ["HybridSimulation", "MdGcmcParameters"]
@@ -73,6 +74,9 @@ class MdGcmcParameters(SimulationParameters):
     framework_flexible: bool = True
     gas_flexible: bool = True
     thermostat: str = "nose_hoover"
+    max_energy_drift: float | None = None
+    energy_drift_window_fs: float = 500.0
+    longest_bond: float | None = None
     engine: str = "native"
 
     def check(self) -> None:
@@ -166,6 +170,7 @@ class HybridSimulation:
         loadings = [f"loading_{gas.name}" for gas in self.gases] if len(self.gases) > 1 else []
         self.series = TimeSeries("step", "loading", *loadings, "potential_energy", "temperature")
         self.images: list[Atoms] = []
+        self.drift = DriftGuard(p.max_energy_drift, p.energy_drift_window_fs * 1e-3)
         if checkpoint is not None:
             self._restore(checkpoint)
         elif framework is not None:
@@ -179,6 +184,9 @@ class HybridSimulation:
         self.thermostat: Thermostat = NoseHooverChain(p.temperature, period)
         if p.thermostat == "langevin":
             self.thermostat = Langevin(p.temperature, period, self.rng)
+        if checkpoint is None:
+            self.drift.begun = self._conserved_energy()
+            self.bonded = has_neighbour(self.state, p.longest_bond or 1.0)
         frequencies = np.array([p.moves.get(move, 0.0) for move in ("exchange", *DISPLACEMENTS)])
         self._chances = np.cumsum(frequencies / frequencies.sum())
 
@@ -213,7 +221,8 @@ class HybridSimulation:
         self.exchange.insertions, self.exchange.deletions = counts.pop("insertion"), counts.pop("deletion")
         self.displacement.counts |= counts
         self.series.restore(arrays, "series_")
-        self.state = MdState.from_arrays(arrays)
+        self.state, self.bonded = MdState.from_arrays(arrays), arrays["bonded"]
+        self.drift = replace(self.drift, **values["drift"])
 
     def _make_moves(self, equilibrate: bool) -> None:
         p = self.parameters
@@ -252,12 +261,11 @@ class HybridSimulation:
         explosion, stopped = None, False
         while state.step < p.steps and not stopped:
             velocity_verlet_step(state, self.potential, self.thermostat, p.timestep_fs * units.fs)
-            is_recorded = state.step % p.stride == 0
-            explosion = guard.check(state, thorough=is_recorded) or (self._broken_molecule() if is_recorded else None)
+            explosion = self._tripped(guard)
             if explosion is not None:
                 self._keep(explosion["reason"])
                 break
-            if is_recorded:
+            if state.step % p.stride == 0:
                 self.images.append(state.atoms(loading=state.loading, group=p.group))
             if state.step % p.md_steps_per_attempt == 0:
                 self._attempt_moves()
@@ -266,20 +274,25 @@ class HybridSimulation:
                 self.save()
         return explosion, stopped, clock.steps_per_second(state.step)
 
-    def _broken_molecule(self) -> dict[str, Any] | None:
-        """Say which molecule has an atom that escaped from it: a pair far beyond its distance at equilibrium."""
-        state = self.state
-        for kind, gas in enumerate(self.gases):
-            block = slice(state.atoms_of(kind, 0).start, state.atoms_of(kind, int(state.counts[kind])).start)
-            molecules = state.positions[block].reshape(-1, len(gas), 3)
-            first, second = np.triu_indices(len(gas), k=1)
-            if molecules.size == 0 or len(first) == 0:
-                continue
-            reference = np.linalg.norm(gas.positions[first] - gas.positions[second], axis=1)
-            stretch = float((np.linalg.norm(molecules[:, first] - molecules[:, second], axis=2) / reference).max())
-            if not stretch < LARGEST_STRETCH:
-                return {"reason": "escape", "step": state.step, "value": stretch, "limit": LARGEST_STRETCH}
-        return None
+    def _tripped(self, guard: Guard) -> dict[str, Any] | None:
+        """Say which guard a state has tripped; fragments are looked for in recorded frames."""
+        p, state = self.parameters, self.state
+        is_recorded = state.step % p.stride == 0
+        explosion = guard.check(state, thorough=is_recorded)
+        if explosion is None and is_recorded:
+            explosion = self._fragment()
+        if explosion is None and state.step % p.md_steps_per_attempt == 0:
+            time = p.md_steps_per_attempt * p.timestep_fs * 1e-3
+            explosion = self.drift.end_piece(self._conserved_energy(), time, state)
+        return explosion
+
+    def _fragment(self) -> dict[str, Any] | None:
+        """Say what has come off a molecule or the framework."""
+        found = broken_molecule(self.state, self.gases)
+        return found or detached_atom(self.state, self.bonded, self.parameters.longest_bond)
+
+    def _conserved_energy(self) -> float:
+        return self.state.energy + self.state.kinetic_energy + self.thermostat.energy(self.state)
 
     def _keep(self, reason: str) -> None:
         """Keep the frame that tripped a guard, if it is one at all."""
@@ -301,6 +314,7 @@ class HybridSimulation:
             temperature=temperature,
             **{f"loading_{gas.name}": count for gas, count in by_kind},
         )
+        self.drift.begun = self._conserved_energy()
 
     def _attempt_move(self) -> bool:
         if self._chances[0] == 1.0:
@@ -327,7 +341,7 @@ class HybridSimulation:
             candidates.save(self.folder / "candidates.npz")
         if with_state:
             values = {"program": "md_gcmc", "engine": self.parameters.engine, "counts": self.counts()}
-            values |= {"rng": self.rng.bit_generator.state}
+            values |= {"rng": self.rng.bit_generator.state, "drift": self.drift.to_dict()}
             save_checkpoint(self.folder / "checkpoint.npz", self.checkpoint_arrays(), values)
 
     def remarks(self) -> dict[str, Any]:
@@ -336,7 +350,7 @@ class HybridSimulation:
 
     def checkpoint_arrays(self) -> dict[str, Any]:
         """Return what a checkpoint holds beside random numbers and counts."""
-        arrays = self.state.to_arrays() | self.series.arrays("series_")
+        arrays = self.state.to_arrays() | self.series.arrays("series_") | {"bonded": self.bonded}
         for index, each in enumerate(self.species):
             arrays |= {f"reservoir_{index}_{k}": v for k, v in each.reservoir.to_arrays().items()}
         return arrays

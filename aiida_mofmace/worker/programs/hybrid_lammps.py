@@ -81,7 +81,7 @@ class LammpsHybridSimulation(HybridSimulation):
             steps = min(*ends, p.steps - state.step)
             self.engine.advance(steps)
             self.engine.read(state, steps)
-            explosion = guard.check(state, thorough=True) or self._broken_molecule()
+            explosion = guard.check(state, thorough=True) or self._fragment()
             if explosion is not None:
                 self._keep(explosion["reason"])
                 break

@@ -81,7 +81,7 @@ def run(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
     points: dict[str, Point] = {}
     outcomes: dict[str, Outcome] = {}
     for name, own in inputs["parameters"]["systems"].items():
-        system = {"parameters": common | own, "seed": own.get("seed", _seed(inputs["seed"], name))}
+        system = {"parameters": common | own, "seed": own["seed"] if "seed" in own else _seed(inputs["seed"], name)}
         system["files"] = {"structure": files["structure"], "checkpoint": (files.get("checkpoints") or {}).get(name)}
         folder = Path(name)
         folder.mkdir(exist_ok=True)

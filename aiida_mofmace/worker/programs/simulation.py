@@ -202,6 +202,8 @@ def describe_explosion(explosion: Mapping[str, Any]) -> str:
         "not_finite": "energy or temperature was no longer a number",
         "temperature": "the kinetic temperature was {value:.0f} K, above the limit of {limit:.0f} K",
         "escape": "an atom left its molecule: a distance in it was {value:.1f} times that at equilibrium",
+        "detachment": "atom {value} of the framework had no neighbour within {limit:.1f} sums of covalent radii",
+        "drift": "the conserved energy drifted by {value:.3f} eV per atom and ps, beyond the limit of {limit:.3f}",
         "distance": "two atoms were {value:.2f} Å apart, below the limit of {limit:.2f} Å",
     }[explosion["reason"]].format(**explosion)
     advice = "the model is not stable here; train it on such frames or lower timestep_fs"
