@@ -1,6 +1,7 @@
 """CO2 in MIL-120 at 303 K as UFF and TraPPE see it, beside experiments: RASPA with REPEAT charges of the framework.
 
 python benchmarks/uff_isotherm.py [--protocol fast]
+python benchmarks/uff_isotherm.py --pressures 2000 --cycles 400 300    # initialization and average
 """
 
 from __future__ import annotations
@@ -20,7 +21,14 @@ CHARGES = REPOSITORY / "tests" / "fixtures" / "raspa" / "mil_120_charges.json"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--protocol", default="fast")
-    protocol = parser.parse_args().protocol
+    parser.add_argument("--pressures", type=float, nargs="+", help="Pa; default: the protocol's")
+    parser.add_argument("--cycles", type=int, nargs=2, metavar=("INITIALIZATION", "AVERAGE"))
+    arguments = parser.parse_args()
+    protocol, section = arguments.protocol, {}
+    if arguments.pressures:
+        section["pressures"] = arguments.pressures
+    if arguments.cycles:
+        section |= dict(zip(("initialization_cycles", "cycles"), arguments.cycles, strict=True))
     with tempfile.TemporaryDirectory() as folder:
         os.environ["AIIDA_PATH"] = folder
         from aiida import engine, orm
@@ -43,9 +51,12 @@ def main() -> None:
         charges = json.loads(CHARGES.read_text())
         build = UffIsothermWorkChain.get_builder_from_protocol
         started = time.perf_counter()
-        outputs, node = engine.run_get_node(build({"raspa": code}, framework, charges, protocol=protocol))
+        outputs, node = engine.run_get_node(
+            build({"raspa": code}, framework, charges, protocol=protocol, overrides={"uff_gcmc": section})
+        )
         print(
-            f"{platform.machine()}, {os.cpu_count()} cores, protocol {protocol}, {time.perf_counter() - started:.0f} s"
+            f"{platform.machine()}, {os.cpu_count()} cores, protocol {protocol} {section or ''}, "
+            f"{time.perf_counter() - started:.0f} s"
         )
         print(f"finished [{node.exit_status}], pores {outputs['pores']['POAV_Volume_fraction']:.4f} of the volume")
         for point in outputs["isotherm"]["points"]:

@@ -2,7 +2,7 @@
 
 Run it with ``verdi run examples/sifsix_from_scratch.py`` after ``mofmace setup``; CP2K is needed. The starter model is
 refused, so a model with random weights takes its place and learns from displaced frames first, then from what it
-explores itself. The budget is a quarter of an hour of one core: its numbers are no research results.
+explores itself. The budget is some ten minutes of one core: its numbers are no research results.
 """
 
 import sys
@@ -25,9 +25,9 @@ CIF = Path(sys.argv[0]).resolve().parent / "SIFSIX-3-Zn_28atoms.cif"  # `verdi r
 SHORT = {"steps": 400, "equilibration_steps": 100, "stride": 4}
 BUDGET = {
     "sampling": {"loadings": [0, 1]},  # the pore of a cell holds one molecule
-    "initial_set": {"n_empty": 30, "n_per_loading": 30},
-    "active_learning": {"committee_size": 2, "n_select": 20, "loadings": [0, 1], **SHORT},
-    "validation": {"loadings": [0, 1], **SHORT},
+    "initial_set": {"n_empty": 20, "n_per_loading": 25},
+    "active_learning": {"committee_size": 2, "max_rounds": 1, "n_select": 15, "loadings": [0, 1], **SHORT},
+    "validation": {"loadings": [0, 1], "n_frames": 4, **SHORT},
     "isotherm": {"pressures": [1.0e4, 1.0e5]},
     "heat_of_adsorption": {"steps": 800, "equilibration_steps": 200},
 }
