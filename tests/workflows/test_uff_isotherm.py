@@ -99,7 +99,7 @@ def test_pores_of_a_closed_framework(aiida_profile: Any) -> None:
 
 
 def test_closed_pockets_stay_empty(raspa: orm.InstalledCode) -> None:
-    """Silica LTA: without the spheres RASPA puts CO2 into the sodalite cages, which are closed to it."""
+    """Silica LTA: without the spheres RASPA puts one CO2 into each of the sodalite cages, which are closed to it."""
     atoms = lta()
     section = {**SECTION, "pressures": [1e6], "cutoff": 5.9, "movie_frames": 10}
     builder = UffIsothermWorkChain.get_builder_from_protocol(
