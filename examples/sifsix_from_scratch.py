@@ -2,7 +2,7 @@
 
 Run it with ``verdi run examples/sifsix_from_scratch.py`` after ``mofmace setup``; CP2K is needed. The starter model is
 refused, so a model with random weights takes its place and learns from displaced frames first, then from what it
-explores itself. The budget is some ten minutes of one core: its numbers are no research results.
+explores itself. The budget is a few minutes of one core: its numbers are no research results.
 """
 
 import sys
@@ -22,14 +22,15 @@ from aiida_mofmace.workflows.main import MofMaceWorkChain
 from aiida_mofmace.workflows.protocols import resolve
 
 CIF = Path(sys.argv[0]).resolve().parent / "SIFSIX-3-Zn_28atoms.cif"  # `verdi run` gives __file__ without folder
-SHORT = {"steps": 400, "equilibration_steps": 100, "stride": 4}
+SHORT = {"steps": 200, "equilibration_steps": 40, "stride": 4}
 BUDGET = {
-    "sampling": {"loadings": [0, 1]},  # the pore of a cell holds one molecule
-    "initial_set": {"n_empty": 20, "n_per_loading": 25},
-    "active_learning": {"committee_size": 2, "max_rounds": 1, "n_select": 15, "loadings": [0, 1], **SHORT},
-    "validation": {"loadings": [0, 1], "n_frames": 4, **SHORT},
-    "isotherm": {"pressures": [1.0e4, 1.0e5]},
-    "heat_of_adsorption": {"steps": 800, "equilibration_steps": 200},
+    "sampling": {"loadings": [0, 1], "rattled_frames": 40, "rattled_gas_frames": 6},  # a cell's pore holds one molecule
+    "initial_set": {"n_empty": 10, "n_per_loading": 12},
+    "fine_tune": {"max_epochs": 40},
+    "active_learning": {"committee_size": 2, "max_rounds": 1, "n_select": 6, "loadings": [0, 1], **SHORT},
+    "validation": {"loadings": [0, 1], "n_frames": 2, **SHORT},
+    "isotherm": {"pressures": [1.0e4, 1.0e5], "chunk_steps": 1500, "min_steps": 1500, "max_steps": 1500},
+    "heat_of_adsorption": {"steps": 600, "equilibration_steps": 200},
 }
 
 codes = {"worker": orm.load_code("worker@localhost"), "cp2k": orm.load_code("cp2k@localhost")}
