@@ -41,8 +41,11 @@ WATER = CO2 | {
 }
 
 
-def write_tiny_mace(path: Path, heads: Sequence[str] = ("Default",), seed: int = 5) -> Path:
-    """Save a MACE of 8 channels with random weights; smooth, so that dynamics on it is stable for a while."""
+def write_tiny_mace(path: Path, heads: Sequence[str] = ("Default",), seed: int = 5, **changes: Any) -> Path:
+    """Save a MACE of 8 channels with random weights; smooth, so that dynamics on it is stable for a while.
+
+    :param changes: other arguments of the model than those below
+    """
     import mace  # noqa: F401
     import torch
     from e3nn import o3
@@ -53,7 +56,7 @@ def write_tiny_mace(path: Path, heads: Sequence[str] = ("Default",), seed: int =
     torch.set_default_dtype(torch.float64)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = modules.ScaleShiftMACE(
+        arguments: dict[str, Any] = dict(
             r_max=4.0,
             num_bessel=6,
             num_polynomial_cutoff=5,
@@ -74,6 +77,7 @@ def write_tiny_mace(path: Path, heads: Sequence[str] = ("Default",), seed: int =
             pair_repulsion=True,
             heads=list(heads),
         )
+        model = modules.ScaleShiftMACE(**arguments | changes)
     torch.set_default_dtype(before)
     torch.save(model, path)
     return path

@@ -70,6 +70,10 @@ def point(folder: Path, framework: Atoms, seed: int = 1, checkpoint: Path | None
     return Point(parameters, seed, None if checkpoint else framework, checkpoint, folder)
 
 
+def together(potential: Potential, systems: int) -> BatchedPotential:
+    return BatchedPotential([potential] * systems, joint=potential)
+
+
 def checkpoint_of(folder: Path) -> dict[str, Any]:
     with np.load(folder / "checkpoint.npz") as archive:
         return {name: archive[name] for name in archive.files}
@@ -98,13 +102,13 @@ def test_each_run_is_the_one_it_would_be_alone(argon: Atoms, tmp_path: Path) -> 
         f"p{seed}": point(tmp_path / f"p{seed}", argon, seed, fugacity=fugacity)
         for seed, fugacity in enumerate(FUGACITIES)
     }
-    together = run_together(points, BatchedPotential(potential, 4, together=True), StopRequest())
-    assert list(together) == list(points)
-    for name, outcome in together.items():
+    outcomes = run_together(points, together(potential, 4), StopRequest())
+    assert list(outcomes) == list(points)
+    for name, outcome in outcomes.items():
         assert outcome["status"] == "finished"
         assert outcome["results"]["acceptance"] == alone[name]["acceptance"]
         assert_equal(checkpoint_of(tmp_path / name), checkpoint_of(tmp_path / f"alone_{name[1:]}"))
-    loadings = [together[name]["results"]["mean_loading"] for name in points]
+    loadings = [outcomes[name]["results"]["mean_loading"] for name in points]
     assert len(set(loadings)) == 4
     assert max(potential.sizes) >= 4
     assert sum(potential.sizes) > 2 * len(potential.sizes)
@@ -123,7 +127,7 @@ def test_a_model_gives_the_same_in_company(
     ]
     first = simulate(point(tmp_path / "alone", framework, **changes, **own[2]), model, StopRequest())
     points = {f"p{i}": point(tmp_path / f"p{i}", framework, **changes, **own[i]) for i in range(4)}
-    outcomes = run_together(points, BatchedPotential(model, 4, together=True), StopRequest())
+    outcomes = run_together(points, together(model, 4), StopRequest())
     assert outcomes["p2"]["results"]["acceptance"] == first["acceptance"]
     assert first["acceptance"]["insertion"]["evaluated"] > 0
     found, expected = checkpoint_of(tmp_path / "p2"), checkpoint_of(tmp_path / "alone")
@@ -149,7 +153,7 @@ def test_the_end_of_one_is_not_the_end_of_the_others(argon: Atoms, tmp_path: Pat
         "other": {"seed": 9, "max_loading": 2},
     }
     points = {name: point(tmp_path / name, argon, **each) for name, each in changes.items()}
-    outcomes = run_together(points, BatchedPotential(Picky(), 5, together=True), StopRequest())
+    outcomes = run_together(points, together(Picky(), 5), StopRequest())
     assert [outcomes[name]["status"] for name in changes] == ["finished", "failed", "failed", "finished", "finished"]
     assert outcomes["early"]["error"]["type"] == "explosion"
     assert outcomes["large"]["error"] == {"type": "out_of_memory", "message": "CUDA out of memory"}
@@ -166,7 +170,7 @@ def test_a_stop_saves_all_and_a_restart_is_exact(argon: Atoms, tmp_path: Path) -
     for each in whole:
         simulate(each, LennardJones(), StopRequest())
     points = {f"p{i}": point(tmp_path / f"p{i}", argon, i, fugacity=f) for i, f in enumerate(FUGACITIES)}
-    stopped = run_together(points, BatchedPotential(LennardJones(), 4, together=True), Stop(70))
+    stopped = run_together(points, together(LennardJones(), 4), Stop(70))
     assert [outcome["status"] for outcome in stopped.values()] == ["stopped"] * 4
     assert all(0 < outcome["results"]["steps_done"] < 60 for outcome in stopped.values())
     for group in ((3, 1), (0, 2)):
@@ -175,7 +179,7 @@ def test_a_stop_saves_all_and_a_restart_is_exact(argon: Atoms, tmp_path: Path) -
             (tmp_path / f"p{i}" / "checkpoint.npz").rename(tmp_path / f"from_{i}.npz")
             checkpoint = tmp_path / f"from_{i}.npz"
             again[f"p{i}"] = point(tmp_path / f"p{i}", argon, 99, checkpoint, fugacity=FUGACITIES[i])
-        run_together(again, BatchedPotential(LennardJones(), 2, together=True), StopRequest())
+        run_together(again, together(LennardJones(), 2), StopRequest())
     for i in range(4):
         assert_equal(checkpoint_of(tmp_path / f"p{i}"), checkpoint_of(tmp_path / f"whole_{i}"))
 
@@ -254,7 +258,7 @@ def test_seats_are_answered_in_their_order() -> None:
             return [Evaluation(float(each)) for each in configurations]
 
     potential: Potential = Recorder()
-    table = BatchedPotential(potential, 3, together=True)
+    table = together(potential, 3)
     answers: dict[int, float] = {}
 
     def ask(index: int) -> None:

@@ -17,6 +17,7 @@ __all__ = ["BatchedPotential", "Seat"]
 class _Request:
     """What one simulation asks for, and the answer.
 
+    :param seat: of the simulation
     :param configurations: to be evaluated
     :param forces: whether forces are wanted
     :param answers: one for each configuration
@@ -24,6 +25,7 @@ class _Request:
     :param ready: set when there is an answer or an error
     """
 
+    seat: int
     configurations: Sequence[Any]
     forces: bool
     answers: list[Evaluation] = field(default_factory=list)
@@ -35,31 +37,29 @@ class BatchedPotential:
     """Evaluates in rounds: one begins when every simulation that still runs has asked for something.
 
     Each simulation runs in a thread of its own against its :class:`Seat`, and knows nothing of the others; the thread
-    that calls :meth:`serve` is the only one that uses the potential. Requests are put together in the order of the
+    that calls :meth:`serve` is the only one that uses the potentials. Requests are put together in the order of the
     seats, so a round is the same whoever came first.
 
-    :param potential: energies and forces
-    :param systems: number of simulations
-    :param together: True puts the configurations of all into one call; False makes a call for each simulation, so that
-        its numbers are bit for bit those of a run by itself
+    :param own: energies and forces for each simulation, where it is evaluated by itself
+    :param joint: potential that evaluates all simulations in one call; None evaluates each by itself, so that its
+        numbers are bit for bit those of a run by itself
     """
 
-    def __init__(self, potential: Potential, systems: int, together: bool):
-        self.potential, self.together = potential, together
+    def __init__(self, own: Sequence[Potential], joint: Potential | None = None):
+        self._own, self._joint = own, joint
         self.rounds = 0
-        self._systems = systems
         self._posts: SimpleQueue[tuple[int, _Request | None]] = SimpleQueue()
 
     def seat(self, index: int) -> Seat:
         """Return the potential of one simulation.
 
-        :param index: from 0 to the number of simulations less 1, each once
+        :param index: of the simulation, each once
         """
-        return Seat(index, self.potential.r_max, self._posts)
+        return Seat(index, self._own[index].r_max, self._posts)
 
     def serve(self) -> None:
         """Answer round after round until every simulation has left its seat."""
-        running, waiting = self._systems, dict[int, _Request]()
+        running, waiting = len(self._own), dict[int, _Request]()
         while running:
             index, request = self._posts.get()
             if request is None:
@@ -74,16 +74,17 @@ class BatchedPotential:
     def _answer(self, requests: Sequence[_Request]) -> None:
         for forces in (True, False):
             alike = [request for request in requests if request.forces is forces]
-            if not (self.together and len(alike) > 1 and self._answered_together(alike, forces)):
+            if self._joint is None or len(alike) < 2 or not self._answered_together(self._joint, alike, forces):
                 for request in alike:
                     self._answer_alone(request)
         for request in requests:
             request.ready.set()
 
-    def _answered_together(self, requests: Sequence[_Request], forces: bool) -> bool:
+    @staticmethod
+    def _answered_together(joint: Potential, requests: Sequence[_Request], forces: bool) -> bool:
         """Answer with one call; False if it failed, for the one to blame is found by asking for each alone."""
         try:
-            answers = iter(self.potential.evaluate([c for r in requests for c in r.configurations], forces=forces))
+            answers = iter(joint.evaluate([c for r in requests for c in r.configurations], forces=forces))
         except Exception:
             return False
         for request in requests:
@@ -92,7 +93,7 @@ class BatchedPotential:
 
     def _answer_alone(self, request: _Request) -> None:
         try:
-            request.answers = self.potential.evaluate(request.configurations, forces=request.forces)
+            request.answers = self._own[request.seat].evaluate(request.configurations, forces=request.forces)
         except Exception as error:
             request.error = error
 
@@ -109,7 +110,7 @@ class Seat:
 
         :raises Exception: what the potential raised for these configurations
         """
-        request = _Request(configurations, forces)
+        request = _Request(self._index, configurations, forces)
         self._posts.put((self._index, request))
         request.ready.wait()
         if request.error is not None:

@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from ..errors import WorkerError
 
-__all__ = ["Configuration", "Evaluation", "MaceEvaluator", "Potential", "choose_device"]
+__all__ = [
+    "Configuration",
+    "Evaluation",
+    "MaceEvaluator",
+    "Potential",
+    "choose_device",
+    "default_dtype",
+    "wrapped",
+]
 
 Array = NDArray[np.float64]
 _DEFAULT_HEAD = "default"
@@ -111,7 +119,7 @@ class MaceEvaluator:
         if dtype not in ("float32", "float64"):
             raise WorkerError("bad_input", f"dtype must be float32 or float64, got {dtype}")
         self.device = choose_device(device)
-        self._dtype = getattr(torch, dtype)
+        self.dtype = getattr(torch, dtype)
         model = _load(path, self.device)
         self.heads: list[str] = [str(name) for name in getattr(model, "heads", None) or ["Default"]]
         self.head_index = _head_index(self.heads, head)
@@ -120,8 +128,8 @@ class MaceEvaluator:
         table = model.atomic_energies_fn.atomic_energies
         self._atomic_energies = np.atleast_2d(table.detach().cpu().double().numpy())[self.head_index].copy()
         table.zero_()
-        self._model = model.to(device=self.device, dtype=self._dtype).eval()
-        for parameter in self._model.parameters():
+        self.model = model.to(device=self.device, dtype=self.dtype).eval()
+        for parameter in self.model.parameters():
             parameter.requires_grad_(False)
         self._index = np.full(len(chemical_symbols), -1, dtype=np.int64)
         self._index[self.numbers] = np.arange(len(self.numbers))
@@ -165,14 +173,14 @@ class MaceEvaluator:
     def _evaluate_batch(self, batch: list[Configuration], forces: bool, stress: bool) -> list[Evaluation]:
         import torch
 
-        species = [self._species(each.numbers) for each in batch]
+        species = [self.species(each.numbers) for each in batch]
         graph = self._graph(batch, np.concatenate(species))
-        with torch.set_grad_enabled(forces or stress), _default_dtype(self._dtype):
-            output = self._model(graph, compute_force=forces or stress, compute_stress=stress)
+        with torch.set_grad_enabled(forces or stress), default_dtype(self.dtype):
+            output = self.model(graph, compute_force=forces or stress, compute_stress=stress)
         ends = np.cumsum([len(each.numbers) for each in batch])[:-1]
         node_energies = output["node_energy"].detach().double().cpu().numpy()
         energies = [float(part.sum()) for part in np.split(node_energies, ends)]
-        atomic = [float(self._atomic_energies[each].sum()) for each in species]
+        atomic = [self.atomic_energy(each) for each in species]
         all_forces: list[Array] | list[None] = [None] * len(batch)
         all_stresses: list[Array] | list[None] = [None] * len(batch)
         if forces:
@@ -182,11 +190,19 @@ class MaceEvaluator:
         rows = zip(energies, atomic, all_forces, all_stresses, strict=True)
         return [Evaluation(energy, e0, force, tensor) for energy, e0, force, tensor in rows]
 
-    def _species(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    def species(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the model's index of each atomic number.
+
+        :raises WorkerError: kind bad_input for elements the model does not know
+        """
         species = self._index[numbers]
         if np.any(species < 0):
             self.require_elements(numbers)
         return species
+
+    def atomic_energy(self, species: NDArray[np.int64]) -> float:
+        """Return the sum of the energies of the isolated atoms in eV."""
+        return float(self._atomic_energies[species].sum())
 
     def _graph(self, batch: list[Configuration], species: NDArray[np.int64]) -> dict[str, Any]:
         """Nodes and edges of all configurations in the form MACE takes."""
@@ -210,7 +226,7 @@ class MaceEvaluator:
             "ptr": offsets,
             "head": np.full(len(batch), self.head_index),
         }
-        graph = {name: torch.as_tensor(a, dtype=self._dtype, device=self.device) for name, a in floats.items()}
+        graph = {name: torch.as_tensor(a, dtype=self.dtype, device=self.device) for name, a in floats.items()}
         graph |= {name: torch.as_tensor(a, dtype=torch.int64, device=self.device) for name, a in integers.items()}
         return graph
 
@@ -244,7 +260,7 @@ def _head_index(heads: list[str], head: str | None) -> int:
 
 
 @contextlib.contextmanager
-def _default_dtype(dtype: Any) -> Iterator[None]:
+def default_dtype(dtype: Any) -> Iterator[None]:
     """Have MACE make its own tensors in this dtype: its mask of heads takes the default of torch otherwise."""
     import torch
 
@@ -256,6 +272,15 @@ def _default_dtype(dtype: Any) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
+def wrapped(positions: Array, cell: Array) -> Array:
+    """Return positions moved into the cell by whole lattice vectors.
+
+    :param positions: in Å, shape (n, 3)
+    :param cell: lattice vectors as rows in Å, shape (3, 3)
+    """
+    return np.asarray(positions - np.floor(positions @ np.linalg.inv(cell)) @ cell)
+
+
 def _neighbours(each: Configuration, cutoff: float) -> tuple[NDArray[np.int64], Array, Array]:
     """Directed pairs within the cut-off.
 
@@ -264,8 +289,7 @@ def _neighbours(each: Configuration, cutoff: float) -> tuple[NDArray[np.int64], 
     """
     from matscipy.neighbours import neighbour_list
 
-    fractional = each.positions @ np.linalg.inv(each.cell)
-    positions = each.positions - np.floor(fractional) @ each.cell
+    positions = wrapped(each.positions, each.cell)
     first, second, unit = neighbour_list(
         "ijS", pbc=(True, True, True), cell=each.cell, positions=positions, cutoff=cutoff
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from ase import Atoms
 
 from ..errors import WorkerError
 from ..kernels.model import Configuration, MaceEvaluator, Potential
+from ..kernels.receptive_field import LayerRecord, LocalPotential, why_not
 from ..kernels.referee import Referee
 from ..kernels.statistics import estimate_mean
 from ..kernels.thermodynamics import chemical_potential, isosteric_heats
@@ -20,7 +21,7 @@ from ..stopping import StopRequest
 from .hybrid import HybridSimulation, MdGcmcParameters
 from .simulation import describe_explosion, open_model, read_structure
 
-__all__ = ["Point", "read_point", "run", "simulate", "summarise"]
+__all__ = ["Point", "potentials", "read_point", "run", "simulate", "summarise"]
 
 _AVERAGES = (
     "mean_loading",
@@ -183,12 +184,28 @@ def _maker(inputs: Mapping[str, Any], device: str) -> Callable[..., HybridSimula
     return partial(LammpsHybridSimulation, referee=referee)
 
 
+def potentials(model: MaceEvaluator, points: Iterable[Point]) -> list[Potential]:
+    """Return the potential of each simulation, which may evaluate trial moves by what they change.
+
+    Where the framework is held, forces may not have been evaluated since the last accepted move, and what is kept would
+    not be the same after a restart; there every trial is evaluated in full, and so are those of LAMMPS.
+    """
+    can_be_local = [point.parameters.framework_flexible and point.parameters.engine == "native" for point in points]
+    if why_not(model.model) or not any(can_be_local):
+        return [model for _ in can_be_local]
+    record = LayerRecord(model)
+    return [LocalPotential(record) if is_local else model for is_local in can_be_local]
+
+
 def run(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
     """Run one simulation with a MACE model.
 
     :raises WorkerError: kind bad_input, no_model, does_not_fit, wrong_engine; explosion or nan if nothing good came
         before it
     """
-    potential = open_model(inputs, inputs["parameters"].get("head"))
-    make = _maker(inputs, potential.device)
-    return simulate(read_point(inputs, potential), potential, stop, make) | {"device": potential.device}
+    model = open_model(inputs, inputs["parameters"].get("head"))
+    point = read_point(inputs, model)
+    (potential,) = potentials(model, [point])
+    results = simulate(point, potential, stop, _maker(inputs, model.device))
+    how = {"local_trials": isinstance(potential, LocalPotential), "why_not_local": why_not(model.model)}
+    return results | how | {"device": model.device}

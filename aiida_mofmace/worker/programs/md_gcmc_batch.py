@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import WorkerError, describe_error
 from ..kernels.batched import BatchedPotential, Seat
 from ..stopping import StopRequest
-from .md_gcmc import Point, read_point, simulate
+from .md_gcmc import Point, potentials, read_point, simulate
 from .simulation import open_model
 
 __all__ = ["run", "run_together"]
@@ -24,7 +24,7 @@ def run_together(points: Mapping[str, Point], table: BatchedPotential, stop: Sto
     """Run simulations side by side, each in a thread, while this thread evaluates for all of them.
 
     :param points: what each simulation starts from, by name
-    :param table: a potential with as many seats
+    :param table: with a seat for each
     :param stop: ends all of them
     :return: outcome of each, by name
     """
@@ -89,11 +89,12 @@ def run(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
             points[name] = read_point(system, model, folder)
         except WorkerError as error:
             outcomes[name] = _failure(error)
-    table = BatchedPotential(model, len(points), together="cuda" in model.device)
+    joint = model if "cuda" in model.device else None
+    table = BatchedPotential(potentials(model, points.values()), joint)
     outcomes |= run_together(points, table, stop)
     failures = [outcome["error"] for outcome in outcomes.values() if outcome["error"]]
     if len(failures) == len(outcomes):
         raise WorkerError(failures[0]["type"], failures[0]["message"])
     stopped = any(outcome["status"] == "stopped" for outcome in outcomes.values())
-    results = {"systems": outcomes, "device": model.device, "together": table.together, "rounds": table.rounds}
+    results = {"systems": outcomes, "device": model.device, "together": joint is not None, "rounds": table.rounds}
     return results | ({"stopped_early": True} if stopped else {})
