@@ -57,13 +57,13 @@ class CpuLimit(StopRequest):
         return "walltime" if time.process_time() > self._last else None
 
 
-def parameters(pressure: float, steps: int, attempts: int, places: int) -> MdGcmcParameters:
+def parameters(pressure: float, steps: int, attempts: int, places: int, total: int = 10**9) -> MdGcmcParameters:
     return MdGcmcParameters(
         temperature=TEMPERATURE,
         pressure=pressure,
         gas=load_gas("CO2"),
         timestep_fs=0.5,
-        steps=10**9,
+        steps=total,
         stride=10**9,
         md_steps_per_attempt=steps,
         attempts_per_block=attempts,
