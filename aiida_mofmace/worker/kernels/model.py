@@ -22,6 +22,7 @@ __all__ = [
     "Potential",
     "choose_device",
     "default_dtype",
+    "neighbours",
     "wrapped",
 ]
 
@@ -210,7 +211,7 @@ class MaceEvaluator:
 
         counts = np.array([len(each.numbers) for each in batch])
         offsets = np.concatenate([[0], np.cumsum(counts)])
-        parts = [_neighbours(each, self.r_max) for each in batch]
+        parts = [neighbours(each, self.r_max) for each in batch]
         edges = np.concatenate([part[0] + offset for part, offset in zip(parts, offsets[:-1], strict=True)], axis=1)
         shifts = [unit @ each.cell for (_, unit, _), each in zip(parts, batch, strict=True)]
         floats = {
@@ -281,7 +282,7 @@ def wrapped(positions: Array, cell: Array) -> Array:
     return np.asarray(positions - np.floor(positions @ np.linalg.inv(cell)) @ cell)
 
 
-def _neighbours(each: Configuration, cutoff: float) -> tuple[NDArray[np.int64], Array, Array]:
+def neighbours(each: Configuration, cutoff: float) -> tuple[NDArray[np.int64], Array, Array]:
     """Directed pairs within the cut-off.
 
     :return: pairs, shape (2, edges); cells between them in lattice vectors, shape (edges, 3); positions wrapped into
