@@ -50,7 +50,8 @@ def _check_lammps(parameters: Mapping[str, Any]) -> str | None:
     moves = [name for name, share in parameters.get("moves", {}).items() if name != "exchange" and share]
     if held or moves or parameters.get("thermostat", "nose_hoover") != "nose_hoover":
         return "the engine lammps holds nothing, makes no moves but exchanges and has the thermostat nose_hoover alone"
-    return None
+    many = parameters.get("trial_places", 1) != 1
+    return "the engine lammps tries one place at a time; set trial_places to 1" if many else None
 
 
 class MdGcmcCalculation(WorkerCalculation):

@@ -83,9 +83,14 @@ def parameters(**changes: Any) -> MdGcmcParameters:
 
 
 def simulate(potential: Any, edge: float, seed: int, **changes: Any) -> HybridSimulation:
-    """Run in a cubic cell whose framework is one atom of aluminium."""
+    """Run in a cubic cell whose framework is one atom of aluminium, by the engine that the changes name."""
+    make: Any = HybridSimulation
+    if changes.get("engine") == "lammps":
+        from aiida_mofmace.worker.programs.hybrid_lammps import LammpsHybridSimulation
+
+        make = LammpsHybridSimulation
     cell = Atoms("Al", cell=[edge] * 3, pbc=True)
-    simulation = HybridSimulation(parameters(**changes), potential, cell, seed=seed)
+    simulation: HybridSimulation = make(parameters(**changes), potential, cell, seed=seed)
     assert simulation.advance(StopRequest())[0] is None
     return simulation
 
@@ -143,7 +148,8 @@ class Wells:
 
 
 def _tries(how: dict[str, Any]) -> str:
-    return f", k = {how['trial_places']}" if how else ""
+    tries = f", k = {how['trial_places']}" if "trial_places" in how else ""
+    return tries + (f", {how['engine']}" if "engine" in how else "")
 
 
 def langmuir(occupied: dict[str, float], length: int = 1, **how: Any) -> list[Figure]:
@@ -222,7 +228,12 @@ def lennard_jones(reduced: float, dynamics: bool, length: int = 1, **how: Any) -
     depth, diameter = potential.depth, potential.diameter
     density, pressure, energy, activity = NIST[reduced]
     temperature, volume = reduced * depth / units.kB, 512 * diameter**3
-    what: dict[str, Any] = {"md_steps_per_attempt": 5, "steps": 10000 * length, "attempts_per_block": 12, "stride": 25}
+    what: dict[str, Any] = {
+        "md_steps_per_attempt": 5,
+        "steps": 10000 * length,
+        "attempts_per_block": 12,
+        "stride": 25,
+    }
     if not dynamics:
         what |= {"gas_flexible": False, "framework_flexible": False, "md_steps_per_attempt": 1, "translation_step": 6.0}
         what |= {"moves": {"exchange": 1.0, "translation": 1.0}, "steps": 3000 * length, "attempts_per_block": 20}
@@ -303,7 +314,7 @@ class Attraction:
         return edge**3 + float((shell * (factor - 1)).sum()), float((shell * energy * factor).sum())
 
 
-def henry(framework_flexible: bool, thermostat: str, length: int = 1) -> list[Figure]:
+def henry(framework_flexible: bool, thermostat: str, length: int = 1, engine: str = "native") -> list[Figure]:
     """⟨N⟩ = β f ∫ exp(-β u) and ⟨U⟩ = β f ∫ u exp(-β u); the flexible framework is so light that it recoils."""
     edge, fugacity, potential = 14.0, 2e6, Attraction(0.1, 1.5)
     simulation = simulate(
@@ -320,11 +331,13 @@ def henry(framework_flexible: bool, thermostat: str, length: int = 1) -> list[Fi
         initial_loading=1,
         framework_flexible=framework_flexible,
         thermostat=thermostat,
+        engine=engine,
     )
     arrays = simulation.series.arrays()
     volume, energy = potential.boltzmann_integrals(edge, TEMPERATURE)
     density = ideal_gas_number(fugacity, 1.0, TEMPERATURE)
-    name = f"Henry, {'flexible' if framework_flexible else 'rigid'} framework, {thermostat}:"
+    way = thermostat if engine == "native" else f"{thermostat}, {engine}"
+    name = f"Henry, {'flexible' if framework_flexible else 'rigid'} framework, {way}:"
     moving = arrays["temperature"][arrays["temperature"] > 0]  # where nothing can move there is no temperature
     return [
         figure(f"{name} <N>", arrays["loading"], density * volume),

@@ -115,6 +115,7 @@ def test_a_hole_is_refused_and_kept(inputs: dict[str, Any]) -> None:
             "gas_flexible: true",
         ),
         ({"thermostat": "langevin"}, "thermostat: nose_hoover"),
+        ({"trial_places": 4}, "trial_places: 1"),
         ({"engine": "gromacs"}, "engine must be one of native, lammps"),
     ],
 )

@@ -144,6 +144,7 @@ def _require_possible(parameters: MdGcmcParameters) -> None:
         "gas_flexible: true": not p.gas_flexible,
         "thermostat: nose_hoover": p.thermostat != "nose_hoover",
         "no moves but exchange": bool(others),
+        "trial_places: 1": p.trial_places > 1,
     }
     wanted = [name for name, is_broken in reasons.items() if is_broken]
     if wanted:
