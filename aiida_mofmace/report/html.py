@@ -140,7 +140,8 @@ def _highlights(data: dict[str, Any]) -> list[dict[str, str]]:
     heat = data["heat_of_adsorption"]
     if heat:
         value = _with_error(heat["value_kJ_per_mol"], heat.get("error_kJ_per_mol"), 1)
-        cards.append(_card(value, "kJ/mol", "heat of adsorption", f"at {heat['temperature_K']:g} K"))
+        note = "" if heat.get("converged", True) else ", not converged"
+        cards.append(_card(value, "kJ/mol", "heat of adsorption", f"at {heat['temperature_K']:g} K{note}"))
     points = data["isotherm"].get("points", [])
     if points:
         point = points[-1]

@@ -139,7 +139,8 @@ def _heat(data: dict[str, Any]) -> list[str]:
     value = with_error(heat["value_kJ_per_mol"], heat.get("error_kJ_per_mol"), 1, "kJ/mol")
     measured = [f"{row['value_kJ_per_mol']:g} ({row['source']})" for row in data["experiment"]["heats_of_adsorption"]]
     beside = f"; measured: {', '.join(measured)}" if measured else ""
-    return [f"Heat of adsorption at {heat['temperature_K']:g} K: {value}{beside}"]
+    mark = "" if heat.get("converged", True) else ", not converged"
+    return [f"Heat of adsorption at {heat['temperature_K']:g} K: {value}{mark}{beside}"]
 
 
 def _times(data: dict[str, Any]) -> list[str]:

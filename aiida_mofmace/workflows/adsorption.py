@@ -112,6 +112,7 @@ def _amounts(results: Mapping[str, Any], mass: float) -> dict[str, Any]:
         "loading_mol_per_kg": mole_per_kilogram(loading, mass),
         "loading_mol_per_kg_error": None if error is None else mole_per_kilogram(error, mass),
         "loading_cm3_stp_per_gram": cm3_stp_per_gram(loading, mass),
+        "loading_cm3_stp_per_gram_error": None if error is None else cm3_stp_per_gram(error, mass),
         "statistical_inefficiency": results.get("statistical_inefficiency"),
         "effective_samples": results.get("effective_samples"),
         "round_trips": results.get("round_trips"),
@@ -123,6 +124,8 @@ def _amounts(results: Mapping[str, Any], mass: float) -> dict[str, Any]:
 @calcfunction
 def assemble_heat(settings: orm.Dict, loaded: orm.Dict, framework: orm.Dict, gas: orm.Dict) -> orm.Dict:
     """Return the heat of adsorption by equation 2 of the paper, per molecule, negative for binding.
+
+    It is converged if none of the three mean energies is flagged `too_short`.
 
     :param settings: temperature in K and n_molecules
     :param loaded: results of MD of the framework with n_molecules
@@ -142,6 +145,7 @@ def assemble_heat(settings: orm.Dict, loaded: orm.Dict, framework: orm.Dict, gas
             "n_molecules": n_molecules,
             "value_kJ_per_mol": kilojoule_per_mole(value),
             "error_kJ_per_mol": kilojoule_per_mole(error) if known else None,
+            "converged": known and not any(results["too_short"] for results in runs.values()),
             **{f"energy_{name}_eV": energies[name] for name in runs},
             **{f"energy_{name}_error_eV": errors[name] for name in runs},
         }

@@ -92,6 +92,11 @@ class MDGCMCIsothermWorkChain(RollingWindow):
             message="Not converged: {pressures} Pa; raise isotherm.max_steps.",
         )
         spec.exit_code(702, "WARNING_POINTS_MISSING", message="Some pressures gave no loading: {message}")
+        spec.exit_code(
+            703,
+            "WARNING_HEAT_NOT_CONVERGED",
+            message="A mean energy of the heat of adsorption is not to be relied on; raise heat_of_adsorption.steps.",
+        )
 
     @classmethod
     def get_builder_from_protocol(
@@ -240,15 +245,18 @@ class MDGCMCIsothermWorkChain(RollingWindow):
             if not node.is_finished_ok or node.outputs.results.get_dict().get("explosion")
         }
         self.ctx.heat_failure = "; ".join(f"{name} {reason(node)}" for name, node in broken.items())
+        self.ctx.heat_converged = True
         if broken or not nodes:
             return
         section = self.ctx.parameters["heat_of_adsorption"]
         settings = orm.Dict({key: section[key] for key in ("temperature", "n_molecules")})
         heat = assemble_heat(settings, **{name[len("heat_") :]: node.outputs.results for name, node in nodes.items()})
         self.out("heat_of_adsorption", heat)
+        self.ctx.heat_converged = heat["converged"]
         error = heat["error_kJ_per_mol"]
         bar = "" if error is None else f" ± {error:.1f}"
-        self.report(f"heat of adsorption {heat['value_kJ_per_mol']:.1f}{bar} kJ/mol")
+        note = "" if heat["converged"] else ", not converged"
+        self.report(f"heat of adsorption {heat['value_kJ_per_mol']:.1f}{bar} kJ/mol{note}")
 
     def inspect_points(self) -> ExitCode | None:
         """Assemble the isotherm; say which points are missing or above the wanted error."""
@@ -271,7 +279,9 @@ class MDGCMCIsothermWorkChain(RollingWindow):
         if failures:
             return self._exit("WARNING_POINTS_MISSING", message=failures)
         loose = [f"{point['pressure_Pa']:g}" for point in isotherm["points"] if not point["converged"]]
-        return self._exit("WARNING_NOT_CONVERGED", pressures=", ".join(loose)) if loose else None
+        if loose:
+            return self._exit("WARNING_NOT_CONVERGED", pressures=", ".join(loose))
+        return None if self.ctx.heat_converged else self._exit("WARNING_HEAT_NOT_CONVERGED")
 
     def _exit(self, label: str, **values: str) -> ExitCode:
         code: ExitCode = getattr(self.exit_codes, label)

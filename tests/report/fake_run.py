@@ -367,6 +367,9 @@ class FakeRun:
         return {
             "pressure_Pa": pressure,
             "fugacity_Pa": pressure * (1 - 5e-8 * pressure),
+            "loading_cm3_stp_per_gram": loading * 22.414,
+            "loading_cm3_stp_per_gram_error": error * 22.414,
+            "round_trips": 20 - 3 * index,
             "loading_per_cell": loading * 0.4941,
             "loading_per_cell_error": error * 0.4941,
             "loading_mol_per_kg": loading,

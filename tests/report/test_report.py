@@ -22,8 +22,8 @@ from aiida_mofmace.report.collect import collect
 from aiida_mofmace.report.html import render, write_report
 from aiida_mofmace.report.label_export import write_labels
 from aiida_mofmace.report.labels import find_labels
+from aiida_mofmace.report.summary import _heat, summary, with_error
 from aiida_mofmace.report.summary import render as render_summary
-from aiida_mofmace.report.summary import summary, with_error
 from aiida_mofmace.report.training import warnings
 
 from .fake_run import LOADINGS, PRESSURES, FakeRun, fake_run
@@ -166,6 +166,12 @@ def test_isotherm_and_heat_are_those_of_the_nodes(run: orm.WorkChainNode, data: 
     assert [text for text in hollow if text] == [f"{with_error(LOADINGS[-1], 0.34, 2, 'mol/kg')} at 1 bar"]
     for source in ("Volkringer et al. 2009", "Chen et al. 2024"):
         assert source in log
+
+
+def test_a_heat_that_is_not_converged_is_marked(data: dict[str, Any]) -> None:
+    heat = {**data["heat_of_adsorption"], "converged": False}
+    assert "not converged" in "\n".join(_heat({**data, "heat_of_adsorption": heat}))
+    assert "not converged" not in "\n".join(_heat(data))
 
 
 def test_experiments_belong_to_their_material_and_gas(run: orm.WorkChainNode, data: dict[str, Any]) -> None:

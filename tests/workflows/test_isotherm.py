@@ -70,7 +70,7 @@ def chunk(exit_status: int = 0, checkpoint: bool = True, **values: Any) -> orm.P
 
 
 def md(energy: float, error: float | None = 0.01, exit_status: int = 0, **values: Any) -> orm.ProcessNode:
-    results = orm.Dict({"mean_energy": energy, "mean_energy_error": error, **values})
+    results = orm.Dict({"mean_energy": energy, "mean_energy_error": error, "too_short": False, **values})
     return finished(MaceMdCalculation, {"results": results}, exit_status, "it broke" if exit_status else "")
 
 
@@ -201,17 +201,19 @@ def test_heat_runs_that_were_stopped_go_on(chain: Any) -> None:
 def test_heat_by_hand(aiida_profile: Any) -> None:
     """Equation 2: (-104 + 100)/2 + 1.5 - kT at 300 K, errors in quadrature, in kJ/mol."""
     results = [
-        orm.Dict({"mean_energy": e, "mean_energy_error": d}) for e, d in ((-104, 0.06), (-100, 0.08), (-1.5, 0.12))
+        orm.Dict({"mean_energy": e, "mean_energy_error": d, "too_short": False})
+        for e, d in ((-104, 0.06), (-100, 0.08), (-1.5, 0.12))
     ]
     settings = orm.Dict({"temperature": 300.0, "n_molecules": 2})
     heat = assemble_heat(settings, *results)
     unit = units.mol / units.kJ
     assert heat["value_kJ_per_mol"] == pytest.approx((-2.0 + 1.5 - units.kB * 300.0) * unit)
     assert heat["error_kJ_per_mol"] == pytest.approx(0.13 * unit)
-    unknown = assemble_heat(
-        settings, results[0], results[1], orm.Dict({"mean_energy": -1.5, "mean_energy_error": None})
-    )
+    assert heat["converged"]
+    single = orm.Dict({"mean_energy": -1.5, "mean_energy_error": None, "too_short": True})
+    unknown = assemble_heat(settings, results[0], results[1], single)
     assert unknown["error_kJ_per_mol"] is None
+    assert not unknown["converged"]
 
 
 def run_heat(chain: Any, **nodes: orm.ProcessNode) -> None:
@@ -238,10 +240,26 @@ def test_a_good_isotherm(chain: Any) -> None:
     assert (low["pressure_Pa"], high["pressure_Pa"], high["fugacity_Pa"]) == (1e4, 1e5, 1e5)
     assert high["loading_mol_per_kg"] == pytest.approx(2.0 / MASS * 1000, rel=1e-4)
     assert high["loading_mol_per_kg_error"] == pytest.approx(0.01 / MASS * 1000, rel=1e-4)
+    assert high["loading_cm3_stp_per_gram"] == pytest.approx(2.0 / MASS * 22414, rel=1e-4)
+    assert high["loading_cm3_stp_per_gram_error"] == pytest.approx(0.01 / MASS * 22414, rel=1e-4)
     assert low["isosteric_heat_kJ_per_mol"] == pytest.approx(0.5 * units.mol / units.kJ)
     assert low["converged"]
     assert sorted(chain.outputs["timeseries"]) == ["pressure_00", "pressure_01"]
     assert chain.outputs["heat_of_adsorption"]["energy_gas_eV"] == -0.5
+
+
+def test_a_heat_that_is_not_to_be_relied_on_is_a_warning(chain: Any) -> None:
+    """It is handed out and marked; a point that is not converged is named first."""
+    run_heat(chain, heat_loaded=md(-11.0, too_short=True))
+    code = run_points(chain, {"loading": 1.0}, {"loading": 2.0})
+    assert (code.status, chain.outputs["heat_of_adsorption"]["converged"]) == (703, False)
+
+
+def test_a_loading_that_changed_too_rarely_is_not_converged(chain: Any) -> None:
+    """However small its error."""
+    run_heat(chain)
+    assert run_points(chain, {"error": 1e-6, "too_short": True}, {}).status == 701
+    assert not chain.outputs["isotherm"]["points"][0]["converged"]
 
 
 def test_points_above_the_error_are_marked(chain: Any) -> None:
