@@ -22,7 +22,7 @@ from aiida_mofmace.report.header import header as describe
 from aiida_mofmace.report.provenance import array, dict_output, journal_name, load, output, output_of, setting, text
 from aiida_mofmace.report.training import members, warnings
 from aiida_mofmace.report.tree import PHASES, ProcessRecord, ProcessTree
-from aiida_mofmace.report.units import structural_units
+from aiida_mofmace.report.units import binding_sites, structural_units
 from aiida_mofmace.worker.kernels.uncertainty import calibrate
 
 __all__ = ["collect"]
@@ -40,8 +40,8 @@ def collect(process: orm.ProcessNode) -> dict[str, Any]:
 
     :param process: the run, finished or not
     :return: header, phases, labels, failures, flagged, learning_curve, parity, members, selections, deviations,
-        isotherm, uff_isotherm, timeseries, heat_of_adsorption, structural_units, experiment, warnings, and missing
-        (part -> reason)
+        isotherm, uff_isotherm, timeseries, heat_of_adsorption, structural_units, binding_sites, experiment, warnings
+        and missing (part -> reason)
     """
     tree = ProcessTree(int(process.pk or 0))
     header = describe(process, tree)
@@ -64,6 +64,7 @@ def collect(process: orm.ProcessNode) -> dict[str, Any]:
         "timeseries": _timeseries(tree),
         "heat_of_adsorption": dict_output(tree, "heat_of_adsorption", "MDGCMCIsothermWorkChain"),
         "structural_units": structural_units(tree),
+        "binding_sites": binding_sites(tree),
         "experiment": experiment,
     }
     data["warnings"] = warnings(data["parity"])

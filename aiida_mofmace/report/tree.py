@@ -22,6 +22,7 @@ PHASES = {
     "ValidationWorkChain": "validation",
     "MDGCMCIsothermWorkChain": "isotherm",
     "StructuralUnitsWorkChain": "structural units",
+    "BindingSitesWorkChain": "binding sites",
     "UffIsothermWorkChain": "UFF isotherm",
 }
 

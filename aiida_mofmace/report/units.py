@@ -1,4 +1,4 @@
-"""Structural units in the report: fractions of each run as bars with errors, and the distribution of alpha."""
+"""Structural units and binding sites in the report: tables, fractions as bars with errors, distribution of alpha."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aiida_mofmace.report.provenance import array, dict_output, output
 from aiida_mofmace.report.svg import Axis, Canvas, LegendEntry
 from aiida_mofmace.report.tree import ProcessTree
 
-__all__ = ["alpha_figure", "structural_units", "units_figure"]
+__all__ = ["alpha_figure", "binding_sites", "structural_units", "units_figure"]
 
 _MAKER = "StructuralUnitsWorkChain"
 _WIDTH = 460.0
@@ -25,7 +25,7 @@ def structural_units(tree: ProcessTree) -> dict[str, Any]:
         and names of the units; empty if there is none
     """
     rows = dict_output(tree, "table", _MAKER).get("rows", [])
-    if not rows:
+    if not rows or "run" not in rows[0]:
         return {}
     makers = [tree.root, *reversed(tree.labelled(_MAKER))]
     for row in rows:
@@ -86,3 +86,9 @@ def alpha_figure(units: dict[str, Any]) -> str:
     ]
     canvas.legend(80, 12, entries)
     return canvas.svg()
+
+
+def binding_sites(tree: ProcessTree) -> dict[str, Any]:
+    """Read the latest table of binding energies: rows, level_of_theory and published_source; empty if there is none."""
+    table = dict_output(tree, "table", "BindingSitesWorkChain")
+    return table if table.get("rows") and "guest" in table["rows"][0] else {}

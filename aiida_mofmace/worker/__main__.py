@@ -27,6 +27,7 @@ PROGRAMS = (
     "label_tblite",
     "widom",
     "blank_model",
+    "binding",
 )
 _REPORTED_PACKAGES = (
     "numpy",

@@ -19,6 +19,7 @@ from aiida_mofmace.worker.kernels.thermodynamics import fugacities
 from .label_quality import quality_bounds
 
 __all__ = [
+    "binding_inputs",
     "blank_model_inputs",
     "child_seed",
     "committee_inputs",
@@ -269,6 +270,22 @@ def select_inputs(
         "parameters": orm.Dict(content),
         "metadata": _metadata(key, f"Selection of {n_select} diverse structures", parameters),
         **({"dataset": dataset} if dataset is not None else {}),
+    }
+
+
+def binding_inputs(key: str, inputs: Mapping[str, Any], parameters: Parameters) -> dict[str, Any]:
+    """Return the inputs of the relaxation of binding sites.
+
+    :param inputs: worker_code, structure, gas, model, sites and seed
+    """
+    section = {name: value for name, value in parameters["binding_sites"].items() if name != "labels"}
+    content = {**parameters["evaluation"], **section, "head": model_head(inputs["model"])}
+    return {
+        "code": inputs["worker_code"],
+        **{name: inputs[name] for name in ("structure", "gas", "model", "sites")},
+        "seed": child_seed(inputs["seed"], key),
+        "parameters": orm.Dict(content),
+        "metadata": _metadata(key, f"Binding sites of {inputs['gas']['name']}", parameters),
     }
 
 

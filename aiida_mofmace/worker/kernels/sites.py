@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 __all__ = ["GuestSite", "SiteDefinition"]
 
 Array = NDArray[np.float64]
-_KEYS = {"name", "source", "cell", "rod", "pore", "donor_range", "tolerance", "hydroxyls", "units", "guests"}
+_KEYS = {"name", "source", "cell", "rod", "pore", "donor_range", "tolerance", "hydroxyls", "units"}
+_OPTIONAL = {"guests", "published"}  # published: energies and their source, for tables only
 _RIGHT_ANGLE = 1e-2  # cosine
 
 
@@ -64,7 +65,7 @@ class SiteDefinition:
         :param content: keys as the attributes; cell as lengths in Å and angles in degrees; guests may be missing
         :raises ValueError: if a key is missing, unknown, or its value is impossible
         """
-        missing, unknown = sorted(_KEYS - {"guests"} - set(content)), sorted(set(content) - _KEYS)
+        missing, unknown = sorted(_KEYS - set(content)), sorted(set(content) - _KEYS - _OPTIONAL)
         if missing or unknown:
             raise ValueError(f"site definition: missing keys {missing}, unknown keys {unknown}")
         low, high = _numbers(content, "donor_range", (2,))

@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms, units
-from ase.calculators.calculator import Calculator, all_changes
-from ase.optimize import FIRE
 
 from ..errors import WorkerError
 from ..kernels.checkpoint import load_checkpoint, restore_generator, save_checkpoint
@@ -18,8 +16,9 @@ from ..kernels.dynamics import MdState, Thermostat, initial_state, velocity_verl
 from ..kernels.frames import Frames
 from ..kernels.gases import Gas
 from ..kernels.loading import place_molecules
-from ..kernels.model import MaceEvaluator, Potential
+from ..kernels.model import MaceEvaluator
 from ..kernels.referee import Referee
+from ..kernels.relaxation import relax
 from ..kernels.statistics import estimate_mean
 from ..kernels.thermostats import MomentumResampling, NoseHooverChain
 from ..stopping import StopRequest
@@ -83,22 +82,6 @@ class MdParameters(SimulationParameters):
             raise WorkerError("bad_input", "equilibration_steps must be fewer than steps")
 
 
-class _PotentialCalculator(Calculator):  # type: ignore[misc]
-    """A potential as ASE's optimisers want it."""
-
-    implemented_properties = ("energy", "forces")
-
-    def __init__(self, potential: Potential):
-        super().__init__()
-        self._potential = potential
-
-    def calculate(self, atoms: Atoms = None, properties: Any = None, system_changes: Any = all_changes) -> None:
-        """Evaluate energy and forces."""
-        super().calculate(atoms, properties, system_changes)
-        evaluation = self._potential.evaluate([self.atoms])[0]
-        self.results = {"energy": evaluation.interaction_energy, "forces": evaluation.forces}
-
-
 class Simulation:
     """One run: state, random numbers and record."""
 
@@ -126,8 +109,7 @@ class Simulation:
             atoms = place_molecules(atoms, gas, p.loading, p.insertion_minimum_distance, self.rng)
         self.potential.require_elements(atoms.numbers)
         if p.relax_first:
-            atoms.calc = _PotentialCalculator(self.potential)
-            FIRE(atoms, logfile=None).run(fmax=_RELAXATION_FORCE, steps=_RELAXATION_STEPS)
+            relax(atoms, self.potential, _RELAXATION_FORCE, _RELAXATION_STEPS)
         return initial_state(atoms, self.potential, p.temperature, self.rng, framework_atoms)
 
     def _restore(self, path: Path) -> tuple[MdState, np.random.Generator]:

@@ -1,0 +1,45 @@
+"""Relaxation of atoms in a potential by ASE's optimisers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+from ase.optimize import FIRE
+
+from .model import Potential
+
+__all__ = ["PotentialCalculator", "relax"]
+
+
+class PotentialCalculator(Calculator):  # type: ignore[misc]
+    """A potential as ASE's optimisers want it; energies leave out those of the isolated atoms."""
+
+    implemented_properties = ("energy", "forces")
+
+    def __init__(self, potential: Potential):
+        super().__init__()
+        self._potential = potential
+
+    def calculate(self, atoms: Atoms = None, properties: Any = None, system_changes: Any = all_changes) -> None:
+        """Evaluate energy and forces."""
+        super().calculate(atoms, properties, system_changes)
+        evaluation = self._potential.evaluate([self.atoms])[0]
+        self.results = {"energy": evaluation.interaction_energy, "forces": evaluation.forces}
+
+
+def relax(atoms: Atoms, potential: Potential, largest_force: float, steps: int) -> tuple[float, float]:
+    """Move atoms to a minimum of the energy in a fixed cell (FIRE).
+
+    :param atoms: moved in place
+    :param largest_force: in eV/Å at which it is done
+    :param steps: most steps
+    :return: energy without that of the isolated atoms in eV, and the largest force that is left in eV/Å
+    """
+    atoms.calc = PotentialCalculator(potential)
+    FIRE(atoms, logfile=None).run(fmax=largest_force, steps=steps)
+    energy, forces = float(atoms.get_potential_energy()), atoms.get_forces()
+    atoms.calc = None
+    return energy, float(np.linalg.norm(forces, axis=1).max())
