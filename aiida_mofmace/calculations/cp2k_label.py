@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 from aiida import orm
 from aiida.common import CalcInfo
@@ -90,6 +91,7 @@ class Cp2kLabelCalculation(Cp2kCalculation):  # type: ignore[misc]
             "num_cores_per_mpiproc": 1,
         }
         spec.outputs["output_parameters"].required = False
+        spec.outputs["output_parameters"].help = "CP2K's figures of a run that gave no label; a label holds its own."
         spec.output(
             "label",
             valid_type=DftLabelData,
@@ -115,9 +117,24 @@ class Cp2kLabelCalculation(Cp2kCalculation):  # type: ignore[misc]
         """Write CP2K's input and coordinates; of what it leaves only the output file is needed."""
         calcinfo: CalcInfo = super().prepare_for_submission(folder)
         calcinfo.retrieve_list = [self._DEFAULT_OUTPUT_FILE]
+        level = LevelOfTheory.from_dict(self.inputs.level.get_dict())
+        if level.magnetization:
+            atoms = self.inputs.structure.get_ase()
+            names = level.kind_names(self.inputs.structure)
+            rows = [
+                f"{name} {x:.16f} {y:.16f} {z:.16f}" for name, (x, y, z) in zip(names, atoms.positions, strict=True)
+            ]
+            text = "\n".join([str(len(atoms)), "kinds by their magnetization", *rows])
+            Path(folder.get_abs_path(self._DEFAULT_COORDS_FILE_NAME)).write_text(f"{text}\n", encoding="utf-8")
         cores = self.inputs.metadata.options.resources.get("num_cores_per_mpiproc") or 1
         calcinfo.prepend_text = f"export OMP_NUM_THREADS={cores}"
         return calcinfo
+
+    def encode_input_args(self, inputs: Mapping[str, Any]) -> str:
+        """Return inputs for a checkpoint; AiiDA saves them as given and with defaults, the nodes once is enough."""
+        if inputs is self.raw_inputs:
+            inputs = {name: value for name, value in inputs.items() if not isinstance(value, orm.Node)}
+        return cast(str, super().encode_input_args(inputs))
 
     def update_outputs(self) -> None:
         """Link new outputs, if any: AiiDA asks the database for the known ones at every change of state."""

@@ -36,7 +36,10 @@ class DftLabelData(orm.ArrayData):
     :param flags: marks for later filters, e.g. how the label was rescued
     :param minimum_distance: shortest distance between two atoms in Å, from :func:`nearest_distance`
     :param band_gap: smallest gap between occupied and empty orbitals in eV, where the program printed it
+    :param absolute_spin: integral of the absolute spin density in electrons, where the program printed it: of an
+        antiferromagnet about the number of its unpaired electrons, of a state without any zero
     :param scf_steps: steps of the self-consistent field, where known
+    :param scf_convergence: convergence after each of them, where known
     :param wall_seconds: wall time by the program's own clock in s, where known
     :param origin: where a label that was computed elsewhere comes from
     :raises ValueError: if a shape is wrong, a number is not finite, or the level of theory is incomplete
@@ -56,7 +59,9 @@ class DftLabelData(orm.ArrayData):
         flags: Sequence[str] = (),
         minimum_distance: float | None = None,
         band_gap: float | None = None,
+        absolute_spin: float | None = None,
         scf_steps: int | None = None,
+        scf_convergence: Sequence[float] = (),
         wall_seconds: float | None = None,
         origin: str | None = None,
         **kwargs: Any,
@@ -83,7 +88,9 @@ class DftLabelData(orm.ArrayData):
                 "flags": [str(flag) for flag in flags],
                 "minimum_distance": minimum_distance,
                 "band_gap": band_gap,
+                "absolute_spin": absolute_spin,
                 "scf_steps": scf_steps,
+                "scf_convergence": [float(value) for value in scf_convergence if np.isfinite(value)],
                 "wall_seconds": wall_seconds,
                 "origin": origin,
             }

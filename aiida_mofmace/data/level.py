@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,8 @@ class LevelOfTheory:
     :param kinds: keywords of the &KIND section by element; empty where the method needs none
     :param not_energy: dotted paths below ``cp2k_input`` that leave energies, forces and stress as they are
     :param open_shell: elements with which a multiplicity must be stated; empty once it is
+    :param magnetization: moments in μB from which the field of spins begins, by element: one after the other for its
+        atoms in their order, and again from the first; ``{"Fe": [5, -5]}`` is antiferromagnetic
     :raises ValueError: if the program is unknown or its settings are missing
     """
 
@@ -42,6 +45,7 @@ class LevelOfTheory:
     kinds: dict[str, dict[str, Any]] = field(default_factory=dict)
     not_energy: tuple[str, ...] = ()
     open_shell: tuple[str, ...] = ()
+    magnetization: dict[str, list[float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.program not in _PROGRAMS:
@@ -69,7 +73,7 @@ class LevelOfTheory:
 
     @classmethod
     def from_protocol(cls, parameters: Mapping[str, Any]) -> LevelOfTheory:
-        """Return the level of a protocol, with the charge, multiplicity and k-points of its section ``labels``.
+        """Return the level of a protocol, with charge, spins and k-points of its section ``labels``.
 
         :param parameters: resolved protocol
         :raises ValueError: if there is no such level, or its program has no such setting
@@ -78,6 +82,8 @@ class LevelOfTheory:
         charge, multiplicity, mesh = (section.get(key) for key in ("charge", "multiplicity", "kpoints"))
         if charge or multiplicity is not None:
             level = level.with_charge(charge or 0, 1 if multiplicity is None else multiplicity)
+        if section.get("magnetization"):
+            level = level.with_magnetization(section["magnetization"])
         return level if mesh is None else level.with_kpoints(mesh)
 
     @classmethod
@@ -86,7 +92,17 @@ class LevelOfTheory:
 
         :raises ValueError: if keys are missing or unknown, or a hash is given that the settings do not have
         """
-        known = {"name", "program", "cp2k_input", "tblite", "kinds", "not_energy", "open_shell", "hash"}
+        known = {
+            "name",
+            "program",
+            "cp2k_input",
+            "tblite",
+            "kinds",
+            "not_energy",
+            "open_shell",
+            "magnetization",
+            "hash",
+        }
         unknown, missing = sorted(set(content) - known), sorted({"name", "program"} - set(content))
         if unknown or missing:
             raise ValueError(
@@ -100,6 +116,7 @@ class LevelOfTheory:
             kinds=copy.deepcopy(dict(content.get("kinds") or {})),
             not_energy=tuple(content.get("not_energy") or ()),
             open_shell=tuple(content.get("open_shell") or ()),
+            magnetization=copy.deepcopy(dict(content.get("magnetization") or {})),
         )
         if content.get("hash") not in (None, level.hash):
             raise ValueError(
@@ -118,6 +135,7 @@ class LevelOfTheory:
             "kinds": copy.deepcopy(self.kinds),
             "not_energy": list(self.not_energy),
             "open_shell": list(self.open_shell),
+            "magnetization": copy.deepcopy(self.magnetization),
             "hash": self.hash,
         }
 
@@ -133,6 +151,8 @@ class LevelOfTheory:
         for path in self.not_energy:
             _remove(settings, path.split("."))
         content = {"program": self.program, "cp2k": settings, "tblite": self.tblite, "kinds": self.kinds}
+        if self.magnetization:
+            content["magnetization"] = self.magnetization
         text = json.dumps(_canonical(content), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -158,6 +178,41 @@ class LevelOfTheory:
         if self.program != "cp2k" or len(numbers) != 3 or min(numbers) < 1:
             raise ValueError(f"no k-points {list(mesh)} with {self.program}; give three numbers of at least 1")
         return self._with_dft({"KPOINTS": {"SCHEME": "MONKHORST-PACK {} {} {}".format(*numbers)}})
+
+    def with_magnetization(self, moments: Mapping[str, float | Sequence[float]]) -> LevelOfTheory:
+        """Return this level with moments on its atoms to begin with; its hash differs, for so does the state reached.
+
+        :param moments: in μB by element, a number for all its atoms or several as of :attr:`magnetization`
+        :raises ValueError: if the program has no such setting here or an element is unknown
+        """
+        unknown = sorted(set(moments) - set(self.kinds))
+        if self.program != "cp2k" or unknown:
+            raise ValueError(f"no magnetization of {', '.join(unknown or moments)} at {self.name}")
+        listed = {
+            element: [float(value)] if isinstance(value, (int, float)) else [float(moment) for moment in value]
+            for element, value in moments.items()
+        }
+        return self._with_dft({"LSD": "T"}, magnetization=listed)
+
+    def moments(self, structure: orm.StructureData) -> list[float]:
+        """Return the moment in μB with which each atom of a structure begins."""
+        count: Counter[str] = Counter()
+        found = []
+        for site in structure.sites:
+            element = structure.get_kind(site.kind_name).symbol
+            pattern = self.magnetization.get(element, [0.0])
+            found.append(pattern[count[element] % len(pattern)])
+            count[element] += 1
+        return found
+
+    def kind_names(self, structure: orm.StructureData) -> list[str]:
+        """Return the name of CP2K's section &KIND for each atom: the element, with a number where moments differ."""
+        names = []
+        for site, moment in zip(structure.sites, self.moments(structure), strict=True):
+            element = structure.get_kind(site.kind_name).symbol
+            values = sorted(set(self.magnetization.get(element, [])), reverse=True)
+            names.append(f"{element}{values.index(moment) + 1}" if len(values) > 1 else element)
+        return names
 
     def _with_dft(self, settings: Mapping[str, Any], **changes: Any) -> LevelOfTheory:
         """Return this level with other keywords in CP2K's section &DFT."""
@@ -190,9 +245,18 @@ class LevelOfTheory:
             return None
         metals = sorted({kind.symbol for kind in structure.kinds} & set(self.open_shell))
         if metals:
-            return f"{', '.join(metals)} may have unpaired electrons; state labels.multiplicity (1 if there are none)"
+            return (
+                f"{', '.join(metals)} may have unpaired electrons; state labels.multiplicity (1 if there are none, or "
+                "if labels.magnetization makes them cancel)"
+            )
         method = self.cp2k_input["FORCE_EVAL"].get("DFT", {})
         charge, multiplicity = int(method.get("CHARGE", 0)), int(method.get("MULTIPLICITY", 1))
+        total = sum(self.moments(structure))
+        if self.magnetization and abs(abs(total) - (multiplicity - 1)) > 1e-6:
+            return (
+                f"the moments of labels.magnetization add up to {total:g} μB in this structure, multiplicity "
+                f"{multiplicity} needs {multiplicity - 1}"
+            )
         symbols = [structure.get_kind(site.kind_name).symbol for site in structure.sites]
         electrons = sum(atomic_numbers[symbol] for symbol in symbols) - charge
         if (electrons + multiplicity) % 2 == 1:
@@ -221,9 +285,18 @@ class LevelOfTheory:
         }
         subsystem["CELL"] = {**cell, "PERIODIC": "XYZ"}
         if self.kinds:
-            elements = sorted({kind.symbol for kind in structure.kinds}, key=lambda element: atomic_numbers[element])
-            subsystem["KIND"] = [{"_": element, **self.kinds[element]} for element in elements]
+            subsystem["KIND"] = self._kind_sections(structure)
         return parameters
+
+    def _kind_sections(self, structure: orm.StructureData) -> list[dict[str, Any]]:
+        """Return CP2K's sections &KIND, in the order of the elements."""
+        symbols = [structure.get_kind(site.kind_name).symbol for site in structure.sites]
+        kinds = sorted(set(zip(symbols, self.kind_names(structure), self.moments(structure), strict=True)))
+        sections = []
+        for element, name, moment in sorted(kinds, key=lambda kind: atomic_numbers[kind[0]]):
+            own = {"ELEMENT": element, "MAGNETIZATION": moment} if element in self.magnetization else {}
+            sections.append({"_": name, **self.kinds[element], **own})
+        return sections
 
 
 def _remove(settings: dict[str, Any], path: list[str]) -> None:

@@ -27,7 +27,7 @@ class Cp2kLabelParser(CarefulParser):
     """Make a :class:`DftLabelData` of a single point that is complete, converged and made of numbers."""
 
     def examine(self) -> ExitCode | None:
-        """Attach the label and CP2K's figures."""
+        """Attach the label, or CP2K's figures where there is none."""
         name = self.node.get_option("output_filename")
         if name not in self.retrieved.base.repository.list_object_names():
             return self._killed() or self.failure("ERROR_OUTPUT_MISSING")
@@ -35,20 +35,21 @@ class Cp2kLabelParser(CarefulParser):
         if not content.strip():
             return self._killed() or self.failure("ERROR_OUTPUT_MISSING")
         parsed = parse_cp2k_output(content)
+        inputs = self.node.base.links.get_incoming(link_type=LinkType.INPUT_CALC).nested()
+        problem = self._problem_of_run(parsed) or self._problem_of_result(parsed, inputs)
+        if problem is None:
+            self.out("label", _label(parsed, inputs, _symbols(inputs["structure"])))
+            return None
         arrays = ("forces", "stress", "force_symbols")
         self.out("output_parameters", orm.Dict({k: _storable(v) for k, v in parsed.items() if k not in arrays}))
-        problem = self._problem_of_run(parsed)
-        if problem is not None:
-            return problem
-        inputs = self.node.base.links.get_incoming(link_type=LinkType.INPUT_CALC).nested()
-        symbols = _symbols(inputs["structure"])
-        problem = self._problem_of_numbers(parsed, inputs["parameters"].get_dict(), symbols)
-        if problem is not None:
-            return problem
-        if _is_intermediate(inputs):
+        return problem
+
+    def _problem_of_result(self, parsed: dict[str, Any], inputs: Mapping[str, Any]) -> ExitCode | None:
+        """Return why what a complete run gave is no label of its structure at its level."""
+        problem = self._problem_of_numbers(parsed, inputs["parameters"].get_dict(), _symbols(inputs["structure"]))
+        if problem is None and _is_intermediate(inputs):
             return self.failure("ERROR_INTERMEDIATE_SETTINGS")
-        self.out("label", _label(parsed, inputs, symbols))
-        return None
+        return problem
 
     def _killed(self) -> ExitCode | None:
         """Return why the scheduler ended the job, if it said so."""
@@ -106,7 +107,9 @@ def _label(parsed: dict[str, Any], inputs: Mapping[str, Any], symbols: list[str]
         flags=_flags(inputs),
         minimum_distance=nearest_distance(inputs["structure"]),
         band_gap=parsed["band_gap"],
+        absolute_spin=parsed["absolute_spin"],
         scf_steps=parsed["scf_steps"],
+        scf_convergence=parsed["scf_convergence"],
         wall_seconds=_storable(parsed["wall_seconds"]),
     )
 

@@ -21,6 +21,7 @@ _SCF_STEPS = re.compile(r"Leaving inner SCF loop after reaching\s+(\d+) steps|SC
 _SCF_STEP = re.compile(r"^\s+(\d+) \S+/\S+ .*?(\S+)\s+(-?\d+\.\d+)\s+\S+$", re.MULTILINE)
 _GAP = re.compile(r"^ MO\|.* Band gap:\s+\S+ a\.u\.\s+(\S+) eV$", re.MULTILINE)
 _WARNING = re.compile(r"\*\*\* WARNING in \S+ :: (.*?) ?\*\*\*$", re.MULTILINE)
+_SPIN = re.compile(r"^\s*Integrated absolute spin density\s*:\s+(\S+)$", re.MULTILINE)
 _ABORT = re.compile(r"\[ABORT\](.*?)\n \*{20,}", re.DOTALL)
 _WALL_TIME = re.compile(r"^ CP2K\s+\d+\s+\S+\s+\S+\s+\S+\s+\S+\s+(\S+)$", re.MULTILINE)
 _MEMORY = re.compile(r"MEMORY\| Estimated peak process memory \[MiB\]\s+(\d+)")
@@ -52,6 +53,7 @@ def parse_cp2k_output(text: str) -> dict[str, Any]:
     scf_steps                 steps of the last self-consistent field, or None
     scf_convergence           convergence after each step of the last self-consistent field
     band_gap                  smallest gap between occupied and empty orbitals in eV, or None where it is not printed
+    absolute_spin             integral of the absolute spin density in electrons, or None without unpaired electrons
     walltime_exceeded         whether CP2K stopped because of its own wall time
     out_of_memory             whether memory could not be had
     abort                     why CP2K aborted, or None
@@ -77,6 +79,7 @@ def parse_cp2k_output(text: str) -> dict[str, Any]:
         "scf_steps": int(steps[-1]) if steps else None,
         "scf_convergence": _convergence(text),
         "band_gap": _gap(text),
+        "absolute_spin": _scaled(_last(_SPIN, text), 1.0),
         "walltime_exceeded": "exceeded requested execution time" in text,
         "out_of_memory": any(sign in text.lower() for sign in _OUT_OF_MEMORY),
         "abort": _abort(text),

@@ -52,7 +52,7 @@ def validate_parameters(parameters: orm.Dict | None, _: Any) -> str | None:
 def check_parameters(parameters: Mapping[str, Any], prefix: str = "") -> str | None:
     """Return what is wrong with the values of a protocol, or None; the same key means the same everywhere."""
     for key, value in parameters.items():
-        if key in ("options", "worker_options", "cp2k_options"):
+        if key in ("options", "worker_options", "cp2k_options", "magnetization"):
             continue
         if key == "e0s":
             message = _check_atomic_energies(value)

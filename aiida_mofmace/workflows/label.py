@@ -20,7 +20,7 @@ from aiida_mofmace.data.level import LevelOfTheory
 
 from .cp2k_label_base import Cp2kLabelBaseWorkChain, cp2k_label_inputs
 from .inputs import code_node
-from .label_quality import check_labels, names_left_out, quality_bounds
+from .label_quality import check_labels, judge_labels, names_left_out, quality_bounds
 from .label_twins import label_twin, twins
 from .protocols import resolve
 from .window import RollingWindow
@@ -329,8 +329,8 @@ class LabelWorkChain(RollingWindow):
         return labels, failures
 
     def _check(self, labels: dict[str, DftLabelData]) -> orm.Dict:
-        """Return what the sanity filter says of the labels."""
-        if "bounds" not in self.inputs or not labels:
+        """Return what the sanity filter says of the labels; where it says nothing there is nothing to compute."""
+        if "bounds" not in self.inputs or not judge_labels(labels, self.inputs.bounds.get_dict()):
             return orm.Dict({}).store()
         flagged = check_labels(self.inputs.bounds, labels=labels)
         for key, row in flagged.get_dict().items():

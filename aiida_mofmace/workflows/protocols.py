@@ -18,7 +18,13 @@ __all__ = ["DEFAULT_PROTOCOL", "filled_builder", "merge", "resolve"]
 DEFAULT_PROTOCOL = "fast"
 
 #: Dotted keys whose content is free: what stands below them is not in the protocol files.
-_OPEN_KEYS = ("fine_tune.options", "fine_tune.e0s", "resources.worker_options", "resources.cp2k_options")
+_OPEN_KEYS = (
+    "fine_tune.options",
+    "fine_tune.e0s",
+    "labels.magnetization",
+    "resources.worker_options",
+    "resources.cp2k_options",
+)
 
 
 def resolve(

@@ -12,6 +12,7 @@ from ase import Atoms
 
 from aiida_mofmace.data.level import LevelOfTheory
 from aiida_mofmace.workflows.cp2k_label_base import apply_scf_remedy, scf_remedies
+from aiida_mofmace.workflows.protocols import resolve
 
 
 def _reversed(value: Any) -> Any:
@@ -163,6 +164,60 @@ def test_spin_and_charge_of_a_protocol(
     refusal = level.refusal(_structure(symbols))
     assert refusal is None if message is None else message in str(refusal)
     assert LevelOfTheory.from_dict(level.to_dict()) == level
+
+
+def test_spins_by_site(aiida_profile: Any) -> None:
+    """Two iron atoms up, two down; a frame of the doubled cell goes on with the same pattern."""
+    section = {"charge": 0, "multiplicity": 1, "kpoints": None, "magnetization": {"Fe": [5, -5]}}
+    level = LevelOfTheory.from_protocol({"level": "pbe-d3", "labels": section})
+    structure = _structure("FeOFeO")
+    parameters = level.cp2k_parameters(structure)
+    assert parameters["FORCE_EVAL"]["DFT"]["LSD"] == "T"
+    kinds = [
+        (kind["_"], kind.get("ELEMENT"), kind.get("MAGNETIZATION"))
+        for kind in parameters["FORCE_EVAL"]["SUBSYS"]["KIND"]
+    ]
+    assert kinds == [("O", None, None), ("Fe1", "Fe", 5.0), ("Fe2", "Fe", -5.0)]
+    assert level.kind_names(structure) == ["Fe1", "O", "Fe2", "O"]
+    assert level.kind_names(_structure("FeOFeOFeOFeO")) == ["Fe1", "O", "Fe2", "O"] * 2
+    others = [LevelOfTheory.load("pbe-d3").with_charge(0, 1), level.with_magnetization({"Fe": [-5, 5]})]
+    assert len({level.hash, *(other.hash for other in others)}) == 3
+    assert LevelOfTheory.from_dict(level.to_dict()) == level
+
+
+@pytest.mark.parametrize(
+    ("symbols", "multiplicity", "magnetization", "message"),
+    [
+        ("FeO", None, {"Fe": 4}, "state labels.multiplicity"),
+        ("FeO", 5, {"Fe": 4}, None),
+        ("FeO", 3, {"Fe": 4}, "add up to 4 μB in this structure, multiplicity 3 needs 2"),
+        ("FeOFeOFeO", 1, {"Fe": [4, -4]}, "add up to 4 μB"),
+        ("FeOFeO", 1, {"Fe": [4, -4]}, None),
+    ],
+)
+def test_spins_that_do_not_add_up(
+    aiida_profile: Any, symbols: str, multiplicity: int | None, magnetization: Any, message: str | None
+) -> None:
+    section = {"charge": 0, "multiplicity": multiplicity, "kpoints": None, "magnetization": magnetization}
+    refusal = LevelOfTheory.from_protocol({"level": "pbe-d3", "labels": section}).refusal(_structure(symbols))
+    assert refusal is None if message is None else message in str(refusal)
+
+
+def test_parallelisation_leaves_the_hash() -> None:
+    """The resources of the jobs are no part of a level, and what CP2K is told of its processes no part of its hash."""
+    levels = [
+        LevelOfTheory.from_protocol(resolve("balanced", {"resources": {"cores": cores, "max_concurrent": cores}}))
+        for cores in (1, 64)
+    ]
+    assert levels[0] == levels[1]
+    level = levels[0].with_kpoints([2, 2, 2])
+    for path, value in (
+        ("GLOBAL.PREFERRED_DIAG_LIBRARY", "SCALAPACK"),
+        ("GLOBAL.FFTW_PLAN_TYPE", "MEASURE"),
+        ("FORCE_EVAL.DFT.KPOINTS.PARALLEL_GROUP_SIZE", 4),
+        ("FORCE_EVAL.DFT.MGRID.RS_GRID", {"DISTRIBUTION_TYPE": "REPLICATED"}),
+    ):
+        assert _changed(level, f"cp2k_input.{path}", value).hash == level.hash, path
 
 
 def test_k_points_make_a_level_of_their_own(water: orm.StructureData) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from aiida import engine, orm
 from aiida.common.links import LinkType
 from aiida.engine.utils import instantiate_process
@@ -19,7 +21,8 @@ from ase.io import read
 from aiida_mofmace.calculations.cp2k_label import Cp2kLabelCalculation
 from aiida_mofmace.data.label import DftLabelData
 from aiida_mofmace.data.level import LevelOfTheory
-from aiida_mofmace.workflows.cp2k_label_base import Cp2kLabelBaseWorkChain
+from aiida_mofmace.workflows import cp2k_label_base
+from aiida_mofmace.workflows.cp2k_label_base import Cp2kLabelBaseWorkChain, apply_scf_remedy, scf_remedies
 
 RECORDED = Path(__file__).parents[1] / "fixtures" / "cp2k"
 CODES = Cp2kLabelCalculation.exit_codes
@@ -72,7 +75,7 @@ def test_label_agrees_with_the_recorded_one(
     assert label.structure.uuid == skewed_water.uuid
     (calculation,) = called(node)
     assert calculation.inputs.parameters["GLOBAL"]["WALLTIME"] == 540
-    assert outputs["output_parameters"]["version"] == "2023.1"
+    assert label.base.attributes.get("program_version") == "CP2K 2023.1"
 
 
 @pytest.mark.cp2k
@@ -165,6 +168,42 @@ def test_lost_output_is_computed_once_more(
     _, node = run(loses_everything, skewed_water, level_with(), options)
     assert node.exit_status == 311
     assert [calculation.exit_status for calculation in called(node)] == [210, 210]
+
+
+@pytest.mark.cp2k
+def test_lost_output_is_had_the_second_time(
+    cp2k_code: orm.InstalledCode,
+    aiida_code_installed: Callable[..., orm.InstalledCode],
+    skewed_water: orm.StructureData,
+    options: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    """The real CP2K, of whose first run nothing is left."""
+    script = tmp_path / "cp2k.sh"
+    first = f"[ -e {tmp_path}/tried ] || {{ touch {tmp_path}/tried; exit 0; }}"
+    script.write_text(f'#!/bin/bash\n{first}\nexec {cp2k_code.filepath_executable} "$@"\n')
+    script.chmod(0o700)
+    code = aiida_code_installed(label="once-lost", default_calc_job_plugin="cp2k", filepath_executable=str(script))
+    outputs, node = run(code, skewed_water, level_with(), options)
+    assert node.is_finished_ok, node.exit_message
+    assert [calculation.exit_status for calculation in called(node)] == [210, 0]
+    assert outputs["label"].energy == pytest.approx(-156.94442627629158, abs=1e-6)
+
+
+@pytest.mark.cp2k
+def test_orbital_transformation_is_reached_and_named(
+    cp2k_code: orm.InstalledCode, hydrogen: orm.StructureData, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mixing gets too few steps, twice: the real CP2K converges by orbital transformation, to the same energy."""
+    known = yaml.safe_load(cp2k_label_base._REMEDIES.read_text())
+    known["GPW"][0]["scf"]["MAX_SCF"] = 2
+    text = yaml.safe_dump(known)
+    monkeypatch.setattr(cp2k_label_base, "_REMEDIES", SimpleNamespace(read_text=lambda encoding: text))
+    reference = label_of(cp2k_code, hydrogen, functional(), options)
+    label = label_of(cp2k_code, hydrogen, functional(MAX_SCF=2), options)
+    assert label.flags == ["scf_remedy: Broyden mixing in smaller steps", "scf_remedy: orbital transformation"]
+    assert label.energy == pytest.approx(reference.energy, abs=1e-5)
+    assert label.creator.inputs.rescue.get_list() == [flag.partition(": ")[2] for flag in label.flags]
 
 
 @pytest.fixture
@@ -314,6 +353,25 @@ def test_spin_and_charge_change_the_energy_as_they_must(
 
 
 @pytest.mark.cp2k
+def test_antiferromagnetic_spins_are_reached(cp2k_code: orm.InstalledCode, options: dict[str, Any]) -> None:
+    """H2 torn apart: two atoms of opposite spin, not the closed shell, which is several eV above."""
+    far = orm.StructureData(ase=Atoms("H2", [[0, 0, 0], [0, 0, 4.0]], cell=[4.0, 4.0, 8.0], pbc=True))
+    content = functional().to_dict()
+    del content["hash"]
+    transformed = apply_scf_remedy(content["cp2k_input"], scf_remedies(content["cp2k_input"])[1])
+    level = LevelOfTheory.from_dict(content | {"cp2k_input": transformed})
+    spins = label_of(cp2k_code, far, level.with_magnetization({"H": [1, -1]}), options)
+    parallel = label_of(cp2k_code, far, level.with_charge(0, 3).with_magnetization({"H": 1}), options)
+    closed = label_of(cp2k_code, far, level, options)
+    assert spins.energy == pytest.approx(parallel.energy, abs=0.1)
+    assert spins.energy < closed.energy - 1.0
+    assert spins.base.attributes.get("absolute_spin") == pytest.approx(2.0, abs=0.2)
+    assert closed.base.attributes.get("absolute_spin") is None
+    assert spins.symbols == ["H", "H"]
+    assert spins.level_of_theory["hash"] != closed.level_of_theory["hash"]
+
+
+@pytest.mark.cp2k
 def test_walltime_goes_on_from_the_wave_function(
     cp2k_code: orm.InstalledCode,
     skewed_water: orm.StructureData,
@@ -330,7 +388,8 @@ def test_walltime_goes_on_from_the_wave_function(
     inputs = {**process.ctx.inputs, "code": cp2k_code, "metadata": {"options": options}}
     outputs = engine.run(Cp2kLabelCalculation, **inputs)
     assert outputs["label"].energy == pytest.approx(-156.94442627629158, abs=1e-6)
-    assert outputs["output_parameters"]["scf_steps"] < first.outputs.output_parameters["scf_steps"] == 13
+    steps = [label.base.attributes.get("scf_steps") for label in (outputs["label"], first.outputs.label)]
+    assert steps[0] < steps[1] == 13
     assert outputs["label"].flags == ["restarted"]
 
 
