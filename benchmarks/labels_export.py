@@ -1,6 +1,7 @@
 """How long listing and exporting many labels takes: a profile of its own, filled with labels, then the command line.
 
-python benchmarks/labels_export.py --count 3000
+python benchmarks/labels_export.py --count 3000                    # all of it
+python benchmarks/labels_export.py --count 3000 --folder FOLDER    # keeps the profile there; again: without the import
 """
 
 from __future__ import annotations
@@ -51,26 +52,35 @@ def timed(name: str, command: list[str], environment: dict[str, str]) -> None:
     print(f"{name:8}{time.perf_counter() - start:8.1f} s wall {cpu_seconds() - before:8.1f} s CPU   {last[:70]}")
 
 
+def measure(path: Path, count: int) -> None:
+    """Make and fill the profile if there is none yet; list and export."""
+    environment = {**os.environ, "AIIDA_PATH": str(path), "PYTHONWARNINGS": "ignore"}
+    programs = Path(sys.executable).parent
+    mofmace, source = [str(programs / "mofmace")], path / "labels.extxyz"
+    print(f"{count} labels of 43 atoms; {os.cpu_count()} cores, {platform.machine()}, Python {sys.version.split()[0]}")
+    if not source.exists():
+        source.write_text(frames(count))
+        presto = [programs / "verdi", "presto", "-n", "--use-zeromq"]
+        subprocess.run(presto, env=environment, check=True, capture_output=True)
+        stated = ["--level", "gfn1-xtb", "--origin", "drawn numbers"]
+        timed("import", [*mofmace, "labels", "import", str(source), *stated], environment)
+    timed("list", [*mofmace, "labels", "list"], environment)
+    timed("export", [*mofmace, "labels", "export", "--out", str(path / "all.extxyz")], environment)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=3000, help="number of labels")
-    count = parser.parse_args().count
+    parser.add_argument(
+        "--folder", type=Path, default=None, help="where the profile is kept; a temporary one if not given"
+    )
+    given = parser.parse_args()
+    if given.folder is not None:
+        given.folder.mkdir(exist_ok=True)
+        measure(given.folder, given.count)
+        return
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder)
-        environment = {**os.environ, "AIIDA_PATH": folder, "PYTHONWARNINGS": "ignore"}
-        (path / "labels.extxyz").write_text(frames(count))
-        programs = Path(sys.executable).parent
-        mofmace = [str(programs / "mofmace")]
-        subprocess.run(
-            [programs / "verdi", "presto", "-n", "--use-zeromq"], env=environment, check=True, capture_output=True
-        )
-        print(
-            f"{count} labels of 43 atoms; {os.cpu_count()} cores, {platform.machine()}, Python {sys.version.split()[0]}"
-        )
-        stated = ["--level", "gfn1-xtb", "--origin", "drawn numbers"]
-        timed("import", [*mofmace, "labels", "import", str(path / "labels.extxyz"), *stated], environment)
-        timed("list", [*mofmace, "labels", "list"], environment)
-        timed("export", [*mofmace, "labels", "export", "--out", str(path / "all.extxyz")], environment)
+        measure(Path(folder), given.count)
 
 
 if __name__ == "__main__":
