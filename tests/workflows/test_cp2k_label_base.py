@@ -15,7 +15,7 @@ from aiida.common.links import LinkType
 from aiida.engine.utils import instantiate_process
 from aiida.manage import get_manager
 from aiida.manage.caching import enable_caching
-from ase import Atoms
+from ase import Atoms, units
 from ase.io import read
 
 from aiida_mofmace.calculations.cp2k_label import Cp2kLabelCalculation
@@ -391,6 +391,41 @@ def test_walltime_goes_on_from_the_wave_function(
     steps = [label.base.attributes.get("scf_steps") for label in (outputs["label"], first.outputs.label)]
     assert steps[0] < steps[1] == 13
     assert outputs["label"].flags == ["restarted"]
+
+
+@pytest.mark.cp2k
+def test_a_run_that_meets_its_wall_time_is_taken_up(
+    cp2k_code: orm.InstalledCode,
+    aiida_code_installed: Callable[..., orm.InstalledCode],
+    options: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    """The first run of the real CP2K gets one second for 27 molecules of water, or as many as a first step needs."""
+    atoms = read(RECORDED / "out_of_walltime" / "aiida.coords.xyz")
+    atoms.set_cell([9.3] * 3)
+    atoms.pbc = True
+    cp2k, script = cp2k_code.filepath_executable, tmp_path / "cp2k.sh"
+    script.write_text(
+        f"""#!/bin/bash
+if [ -e parent_calc ]; then exec {cp2k} "$@"; fi
+for seconds in 1 2 4 8 16; do
+  sed "s/WALLTIME .*/WALLTIME $seconds/" aiida.inp > limited.inp
+  {cp2k} -i limited.inp > limited.out
+  grep -q "P_Mix" limited.out && break
+done
+cat limited.out
+"""
+    )
+    script.chmod(0o700)
+    code = aiida_code_installed(label="limited", default_calc_job_plugin="cp2k", filepath_executable=str(script))
+    outputs, node = run(code, orm.StructureData(ase=atoms), level_with(), options)
+    assert node.is_finished_ok, node.exit_message
+    if len(called(node)) == 1:
+        pytest.skip("THIS MACHINE IS TOO FAST: the first run was done within a second")
+    assert [calculation.exit_status for calculation in called(node)] == [400, 0]
+    assert outputs["label"].flags == ["restarted"]
+    # Of a run in one go.
+    assert outputs["label"].energy == pytest.approx(-156.145368148641296 * units.Hartree, abs=1e-5)
 
 
 def test_walltime_without_a_single_step_gives_up(
