@@ -90,15 +90,23 @@ def test_the_same_label_is_not_computed_twice(
     assert outputs["label"].structure.pk != skewed_water.pk
 
 
+def skewed_hydrogen() -> orm.StructureData:
+    """H2 in a small triclinic cell."""
+    cell = [[4.0, 0.0, 0.0], [0.6, 3.8, 0.0], [-0.3, 0.5, 4.2]]
+    return orm.StructureData(ase=Atoms("H2", [[0.3, 0.1, 0.2], [0.5, 0.3, 1.0]], cell=cell, pbc=True))
+
+
 @pytest.mark.cp2k
+@pytest.mark.parametrize("name", ["gfn1-xtb", pytest.param("pbe-d3", marks=pytest.mark.slow)])
 def test_forces_and_stress_are_derivatives_of_the_energy(
-    cp2k_code: orm.InstalledCode, skewed_water: orm.StructureData, options: dict[str, Any]
+    name: str, cp2k_code: orm.InstalledCode, skewed_water: orm.StructureData, options: dict[str, Any]
 ) -> None:
     """Central differences: dE/dx of one atom, dE/d(strain) = V times stress for a stretch and a shear."""
-    level = LevelOfTheory.load("gfn1-xtb")
+    level = LevelOfTheory.load(name)
+    given = skewed_water if name == "gfn1-xtb" else skewed_hydrogen()
 
     def label(change: Callable[[Any], None] | None = None) -> DftLabelData:
-        atoms = skewed_water.get_ase()
+        atoms = given.get_ase()
         if change is not None:
             change(atoms)
         structure = orm.StructureData(ase=atoms)
@@ -125,9 +133,10 @@ def test_forces_and_stress_are_derivatives_of_the_energy(
         return move
 
     reference = label()
-    step, volume = 0.004, skewed_water.get_cell_volume()
+    step, volume = 0.004, given.get_cell_volume()
     force = -(label(moved(step)).energy - label(moved(-step)).energy) / (2 * step)
     assert force == pytest.approx(reference.forces[1, 0], abs=2e-3)
+    assert abs(reference.forces[1, 0]) > 0.05
     assert reference.stress is not None
     for i, j in ((0, 0), (0, 1)):
         stress = (label(strained(i, j, step)).energy - label(strained(i, j, -step)).energy) / (2 * step * volume)
@@ -321,6 +330,34 @@ def test_a_density_functional_goes_on_from_its_wave_function_and_through_smearin
     label = engine.run(Cp2kLabelCalculation, **inputs)["label"]
     assert label.energy == pytest.approx(reference.energy, abs=1e-6)
     assert label.flags == ["restarted", "scf_remedy: smearing on, then off"]
+
+
+@pytest.mark.cp2k
+def test_smearing_is_the_last_remedy_and_is_taken_back(
+    cp2k_code: orm.InstalledCode,
+    aiida_code_installed: Callable[..., orm.InstalledCode],
+    hydrogen: orm.StructureData,
+    options: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    """The real CP2K is given one step where there is no smearing, until there was."""
+    script, smeared = tmp_path / "cp2k.sh", tmp_path / "smeared"
+    script.write_text(
+        f"""#!/bin/bash
+if grep -q SMEAR aiida.inp; then touch {smeared}; fi
+if [ ! -e {smeared} ]; then sed -i "s/MAX_SCF .*/MAX_SCF 1/" aiida.inp; fi
+exec {cp2k_code.filepath_executable} "$@"
+"""
+    )
+    script.chmod(0o700)
+    code = aiida_code_installed(label="hasty", default_calc_job_plugin="cp2k", filepath_executable=str(script))
+    outputs, node = run(code, hydrogen, orm.Dict(functional().to_dict()), options)
+    assert node.is_finished_ok, node.exit_message
+    assert [calculation.exit_status for calculation in called(node)] == [450, 450, 450, 402, 0]
+    reference = label_of(cp2k_code, hydrogen, functional(), options)
+    assert outputs["label"].energy == pytest.approx(reference.energy, abs=1e-6)
+    assert outputs["label"].flags[:1] == ["restarted"]
+    assert "smearing on, then off" in outputs["label"].flags[-1]
 
 
 @pytest.mark.cp2k
