@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import io
-import re
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from aiida import orm
 from aiida.engine import calcfunction
 from ase import units
-from ase.io import write
 
 from aiida_mofmace.data.charged_cif import charged_cif
 from aiida_mofmace.data.frames import FramesData
@@ -20,11 +16,11 @@ from aiida_mofmace.parsers.raspa_movie import parse_raspa_movie
 from aiida_mofmace.worker.kernels.folding import fold_snapshot
 from aiida_mofmace.worker.kernels.frames import Frames
 from aiida_mofmace.worker.kernels.pockets import blocking_spheres
+from aiida_mofmace.worker.kernels.zeo import pore_volumes
 
 __all__ = ["charged_framework", "fold_snapshots", "pore_geometry", "uff_isotherm"]
 
 _MOVIES = "Movies/System_0"
-_PORE_FIGURES = re.compile(r"(\w+_Volume_fraction|\w+_cm\^3/g|Density): ([-+.\deE]+)")
 
 
 @calcfunction
@@ -42,18 +38,10 @@ def pore_geometry(structure: orm.StructureData, molecule: orm.Dict, samples: orm
     :param samples: random points for each atom
     :return: ``pores`` in the words of aiida-lsmo; ``blocking_spheres`` in the format of Zeo++ where there are any
     """
-    from pyzeo import AtomNetwork, volume
-
     radius, atoms = float(molecule["proberad"]), structure.get_ase()
-    with tempfile.TemporaryDirectory() as folder:
-        path = str(Path(folder) / "framework.cif")
-        write(path, atoms)
-        network = AtomNetwork.read_from_CIF(path, True)
-        report = volume(network, radius, radius, samples.value)
-    figures = {name: float(value) for name, value in _PORE_FIGURES.findall(report.decode())}
-    per_mass = figures["AV_cm^3/g"]
-    radii = {atom.type: atom.radius for atom in network.atoms}
-    sizes = np.array([radii[symbol] for symbol in atoms.symbols])
+    volumes = pore_volumes(atoms, radius, samples.value)
+    figures, per_mass = volumes.figures, volumes.figures["AV_cm^3/g"]
+    sizes = np.array([volumes.radii[symbol] for symbol in atoms.symbols])
     spheres = blocking_spheres(np.asarray(atoms.cell.array), atoms.positions, sizes, radius)
     found: dict[str, orm.Data] = {
         "pores": orm.Dict(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.spacegroup import crystal
 
 from aiida_mofmace.worker.kernels.pockets import BlockingSpheres, blocking_spheres
+from aiida_mofmace.worker.kernels.zeo import pore_volumes
 
 #: Å, those of Zeo++; the probe is CO2's.
 RADII = {"Si": 2.1, "O": 1.52}
@@ -72,3 +76,20 @@ def test_spheres_hold_every_place_of_the_pocket_and_none_that_is_open() -> None:
     assert (~in_pocket).sum() > 1000
     assert covered[in_pocket].all()
     assert not covered[~in_pocket].any()
+
+
+def test_a_crash_of_zeo_costs_one_more_try(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first process is ended by a segmentation fault; then every one."""
+    pytest.importorskip("pyzeo")
+    framework = lta()
+    expected = pore_volumes(framework, 1.5, 50)
+    crashed, python = tmp_path / "crashed", tmp_path / "python"
+    once = f'#!/bin/bash\nif [ ! -e {crashed} ]; then touch {crashed}; kill -SEGV $$; fi\nexec {sys.executable} "$@"\n'
+    python.write_text(once)
+    python.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(python))
+    assert pore_volumes(framework, 1.5, 50).radii == expected.radii
+    assert crashed.exists()
+    python.write_text("#!/bin/bash\nkill -SEGV $$\n")
+    with pytest.raises(RuntimeError, match="Zeo\\+\\+ failed 3 times with -11"):
+        pore_volumes(framework, 1.5, 50)
