@@ -28,16 +28,11 @@ def proofs(length: int) -> Iterator[list[Figure]]:
             yield lennard_jones(reduced, dynamics, length)
 
 
-if __name__ == "__main__":
-    factor = int(sys.argv[1]) if len(sys.argv) > 1 else 10
-    print(machine())
-    balance, stationarity = enumeration()
-    print(
-        "27 states, all transitions: largest |pi_i P_ij - pi_j P_ji|", f"{balance:.1e}, |pi P - pi| {stationarity:.1e}"
-    )
+def table(proofs: Iterator[list[Figure]]) -> None:
+    """Print the figures as they come, and how far they are off on the whole."""
     print(f"{'':<60}{'found':>10}{'error':>10}{'exact':>10}{'errors':>8}")
     started, deviations = time.process_time(), []
-    for figures in proofs(factor):
+    for figures in proofs:
         for each in figures:
             deviations.append(each.deviation)
             row = f"{each.name:<60}{each.found:>10.5g}{each.error:>10.2g}{each.expected:>10.5g}"
@@ -45,3 +40,12 @@ if __name__ == "__main__":
     root_mean_square = (sum(d**2 for d in deviations) / len(deviations)) ** 0.5
     print(f"{len(deviations)} figures, root mean square deviation {root_mean_square:.2f} standard errors")
     print(f"{time.process_time() - started:.0f} CPU seconds")
+
+
+if __name__ == "__main__":
+    print(machine())
+    balance, stationarity = enumeration()
+    print(
+        "27 states, all transitions: largest |pi_i P_ij - pi_j P_ji|", f"{balance:.1e}, |pi P - pi| {stationarity:.1e}"
+    )
+    table(proofs(int(sys.argv[1]) if len(sys.argv) > 1 else 10))

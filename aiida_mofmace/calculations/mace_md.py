@@ -12,7 +12,15 @@ from aiida_mofmace.data.frames import FramesData
 from aiida_mofmace.data.model import MaceModelData
 
 from .base import JobFiles, WorkerCalculation
-from .validators import check_elements, check_engine, check_integer, check_positive, first_message, gas_elements
+from .validators import (
+    check_elements,
+    check_engine,
+    check_flexible_cell,
+    check_integer,
+    check_positive,
+    first_message,
+    gas_elements,
+)
 
 __all__ = ["MaceMdCalculation"]
 
@@ -29,15 +37,22 @@ def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
         return "a gas without a framework needs the parameter gas_phase_box, the length of the box in Å"
     if gas is None and parameters.get("loading"):
         return f"loading is {parameters['loading']}, but no gas is given"
+    if structure is None and parameters.get("pressure") is not None:
+        return "a molecule alone has no pressure; set pressure to null"
     framework = [] if structure is None else structure.get_symbols_set()
     return check_elements([*framework, *gas_elements(gas)], [model], "structure and gas")
 
 
 def _check_pressure(parameters: Mapping[str, Any]) -> str | None:
-    """Refuse a pressure for an engine that cannot keep it."""
-    if parameters.get("pressure") is not None and parameters.get("engine", "native") != "lammps":
-        return "only the engine lammps keeps a pressure; set engine to lammps, or pressure to null"
-    return None
+    """Refuse a pressure on a cell that cannot give way to it."""
+    shape = parameters.get("flexible_cell", "full")
+    if parameters.get("pressure") is None:
+        return None
+    if shape == "none":
+        return "a pressure needs a cell that changes; set flexible_cell to full, or pressure to null"
+    if parameters.get("engine", "native") == "lammps" and shape != "full":
+        return "the engine lammps changes the whole cell; set flexible_cell to full, or engine to native"
+    return check_flexible_cell(parameters)
 
 
 class MaceMdCalculation(WorkerCalculation):
@@ -72,7 +87,8 @@ class MaceMdCalculation(WorkerCalculation):
             "observables",
             valid_type=orm.ArrayData,
             required=False,
-            help="step, potential_energy (eV), kinetic_temperature (K), conserved_energy (eV); shape (n,) each.",
+            help="step, potential_energy (eV), kinetic_temperature (K), conserved_energy (eV); volume (Å³) at constant "
+            "pressure; shape (n,) each.",
         )
         spec.output("checkpoint", valid_type=orm.SinglefileData, required=False, help="State at the last step.")
 

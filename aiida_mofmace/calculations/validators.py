@@ -10,12 +10,14 @@ from aiida import orm
 
 from aiida_mofmace.data.model import MaceModelData
 from aiida_mofmace.worker.errors import WorkerError
+from aiida_mofmace.worker.kernels.cell_moves import CELL_SHAPES
 from aiida_mofmace.worker.training.settings import split_sizes
 
 __all__ = [
     "check_code",
     "check_elements",
     "check_engine",
+    "check_flexible_cell",
     "check_integer",
     "check_options",
     "check_positive",
@@ -64,6 +66,16 @@ def check_engine(parameters: Mapping[str, Any]) -> str | None:
     """Refuse an engine that is none."""
     engine = parameters.get("engine", "native")
     return None if engine in _ENGINES else f"engine is {engine!r}; it must be one of {', '.join(_ENGINES)}"
+
+
+def check_flexible_cell(parameters: Mapping[str, Any]) -> str | None:
+    """Refuse moves of the cell that there are not."""
+    shape = parameters.get("flexible_cell", "none")
+    if shape not in CELL_SHAPES:
+        return f"flexible_cell is {shape!r}; it must be one of {', '.join(CELL_SHAPES)}"
+    given = {key: parameters[key] for key in ("cell_step", "max_volume_change") if key in parameters}
+    steps = {"md_steps_per_cell_move": parameters.get("md_steps_per_cell_move", 1)}
+    return check_positive(given, dict.fromkeys(given, "")) or check_integer(steps, {"md_steps_per_cell_move": 1})
 
 
 def gas_elements(gas: orm.Dict | None) -> list[str]:

@@ -84,6 +84,8 @@ _POSITIVE = {
     "longest_bond": "sums of covalent radii",
     "translation_step": "Å",
     "rotation_step": "degrees",
+    "cell_step": "",
+    "max_volume_change": "",
     "learning_rate": "",
     "max_force": "eV/Å",
     "max_energy_deviation": "eV/atom",
@@ -112,6 +114,7 @@ _WHOLE = {
     "md_steps_per_attempt": 1,
     "attempts_per_block": 1,
     "trial_places": 1,
+    "md_steps_per_cell_move": 1,
     "committee_size": 2,
     "processes": 1,
 }

@@ -36,7 +36,16 @@ __all__ = [
 ]
 
 #: What only the section `sampling` says of an MD run.
-_SAMPLING_ONLY = ("check_first_frame", "engine", "pressure", "barostat_time_fs")
+_SAMPLING_ONLY = (
+    "check_first_frame",
+    "engine",
+    "pressure",
+    "barostat_time_fs",
+    "flexible_cell",
+    "cell_step",
+    "md_steps_per_cell_move",
+    "max_volume_change",
+)
 #: Name that mace gives the head it fine-tunes, beside the replay head.
 _FINE_TUNED_HEAD = "Default"
 

@@ -141,8 +141,26 @@ def test_good_input_is_taken(refusal: Callable[..., str], plugin: str) -> None:
         ("mofmace.mace_md", {"engine": "gromacs"}, "engine is 'gromacs'; it must be one of native, lammps"),
         (
             "mofmace.mace_md",
-            {"pressure": 1e5},
-            "only the engine lammps keeps a pressure; set engine to lammps, or pressure to null",
+            {"pressure": 1e5, "flexible_cell": "none"},
+            "a pressure needs a cell that changes; set flexible_cell to full, or pressure to null",
+        ),
+        (
+            "mofmace.mace_md",
+            {"pressure": 1e5, "flexible_cell": "isotropic", "engine": "lammps"},
+            "the engine lammps changes the whole cell; set flexible_cell to full, or engine to native",
+        ),
+        ("mofmace.mace_md", {"pressure": 1e5, "cell_step": 0.0}, "cell_step is 0.0; give a number above 0"),
+        ("mofmace.md_gcmc", {"flexible_cell": "soft"}, "flexible_cell is 'soft'; it must be one of none, isotropic"),
+        (
+            "mofmace.md_gcmc",
+            {"flexible_cell": "full", "framework_flexible": False},
+            "flexible_cell needs a framework that moves; set framework_flexible to true",
+        ),
+        ("mofmace.md_gcmc", {"flexible_cell": "full", "engine": "lammps"}, "flexible_cell needs the engine native"),
+        (
+            "mofmace.md_gcmc",
+            {"flexible_cell": "full", "md_steps_per_cell_move": 12},
+            "md_steps_per_cell_move must be a multiple of md_steps_per_attempt",
         ),
         (
             "mofmace.diversity_select",

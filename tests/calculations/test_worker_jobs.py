@@ -38,6 +38,9 @@ MD = {
     "insertion_minimum_distance": 1.5,
     "loading": 1,
     "group": "md_100K_1CO2",
+    "pressure": 1e5,
+    "md_steps_per_cell_move": 1,
+    "cell_step": 0.01,
 }
 SOAP = {"r_cut": 4.0, "n_max": 2, "l_max": 1, "sigma": 0.5, "average": "inner"}
 SELECT = {
@@ -85,6 +88,10 @@ def test_from_dynamics_to_selection_and_committee(
     assert md["results"]["versions"]["mace-torch"]
     assert md["results"]["device"] in ("cpu", "cuda")
     assert len(md["observables"].get_array("potential_energy")) == 6
+    volumes = md["observables"].get_array("volume")
+    assert volumes[-1] == pytest.approx(np.linalg.det(frames.cells[-1])) != pytest.approx(9.0**3)
+    assert md["results"]["mean_volume"] == pytest.approx(volumes[1:].mean())
+    assert md["results"]["cell_moves"]["accepted"] > 0
     assert md["checkpoint"].filename == "checkpoint.npz"
     shipped = node.base.repository.list_object_names(WORKER_FOLDER)
     assert "__main__.py" in shipped
@@ -142,7 +149,7 @@ def _check_selection(selection: dict[str, Any], sources: dict[str, Frames]) -> N
 def test_exchange_of_a_mixture_and_insertion_on_trial(
     worker_code: orm.InstalledCode, model_file: Path, options: dict[str, Any]
 ) -> None:
-    """Rigid CO2 and water in a rigid framework through the job layer; then the Henry coefficient of CO2."""
+    """Rigid CO2 and water in a flexible cell through the job layer; then the Henry coefficient in a rigid framework."""
     model = MaceModelData.from_file(model_file)
     components = [CO2 | {"mole_fraction": 0.5}, WATER | {"mole_fraction": 0.5}]
     common = {"temperature": 300.0, "timestep_fs": 0.5, "thermostat_time_fs": 20.0, "max_temperature_factor": 50.0}
@@ -157,6 +164,10 @@ def test_exchange_of_a_mixture_and_insertion_on_trial(
         "translation_step": 1.0,
         "rotation_step": 30.0,
         "max_loading": 3,
+        "framework_flexible": True,
+        "flexible_cell": "full",
+        "md_steps_per_cell_move": 1,
+        "cell_step": 0.01,
     }
     inputs = {"model": model, "structure": framework()}
     mixed, node = run(
@@ -172,6 +183,10 @@ def test_exchange_of_a_mixture_and_insertion_on_trial(
     series = mixed["timeseries"]
     loadings = series.get_array("loading_CO2") + series.get_array("loading_H2O")
     assert list(series.get_array("loading")) == list(loadings)
+    assert mixed["results"]["acceptance"]["cell"]["accepted"] > 0
+    volumes, cells = series.get_array("volume"), mixed["trajectory"].get_frames().cells
+    assert np.linalg.det(cells[1]) == pytest.approx(volumes[18]), "a frame comes before the moves of its step"
+    assert np.ptp(volumes) > 0
     trial = orm.Dict(common | {"equilibration_steps": 0, "insertions": 4, "stride": 1})
     widom, node = run("mofmace.widom", worker_code, options, gas=orm.Dict(CO2), parameters=trial, **inputs)
     assert node.is_finished_ok, node.exit_message
@@ -200,10 +215,18 @@ def test_several_pressures_in_one_job(
         "moves": {"exchange": 2.0, "translation": 1.0, "rotation": 1.0},
         "translation_step": 1.0,
         "rotation_step": 30.0,
+        "flexible_cell": "isotropic",
+        "md_steps_per_cell_move": 2,
         "systems": {
             "pressure_00": {"pressure": 1e5, "steps": 4},
             "pressure_01": {"pressure": 1e9, "steps": 6, "seed": 11},
-            "bad": {"pressure": 1e9, "steps": 6, "explosion_distance": 5.0, "md_steps_per_attempt": 20},
+            "bad": {
+                "pressure": 1e9,
+                "steps": 6,
+                "explosion_distance": 5.0,
+                "md_steps_per_attempt": 20,
+                "md_steps_per_cell_move": 20,
+            },
         },
     }
     inputs = {"model": MaceModelData.from_file(model_file), "structure": framework(), "gas": orm.Dict(CO2)}
@@ -218,6 +241,7 @@ def test_several_pressures_in_one_job(
     assert sorted(outputs["systems"]) == ["bad", "pressure_00", "pressure_01"]
     assert "explosion" not in outputs["systems"]["pressure_01"].get_dict()
     assert outputs["systems"]["bad"]["status"] == "failed"
+    assert outputs["systems"]["pressure_01"]["acceptance"]["cell"]["attempted"] == 3
     for space in ("trajectories", "timeseries", "checkpoints"):
         assert sorted(outputs[space]) == ["pressure_00", "pressure_01"], space
     assert list(outputs["timeseries"]["pressure_01"].get_array("step")) == [2, 4, 6]

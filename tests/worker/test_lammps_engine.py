@@ -98,7 +98,7 @@ def test_a_restart_goes_on_where_it_was(inputs: dict[str, Any], pressure: float 
     ("change", "message"),
     [
         ({"engine": "gromacs"}, "give native or lammps"),
-        ({"pressure": 1e5}, "only the engine lammps"),
+        ({"engine": "lammps", "pressure": 1e5, "flexible_cell": "isotropic"}, "lammps changes the whole cell"),
     ],
 )
 def test_bad_input(inputs: dict[str, Any], change: dict[str, Any], message: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -148,3 +150,18 @@ def test_default_dtype_of_torch_changes_nothing(tmp_path: Path, framework: Atoms
         torch.set_default_dtype(before)
     assert answers[0].energy == answers[1].energy
     assert np.array_equal(answers[0].forces, answers[1].forces)
+
+
+@pytest.mark.slow
+def test_the_first_call_of_a_process_is_like_the_later_ones(tmp_path: Path, framework: Atoms) -> None:
+    """A run that is restarted makes its first call where the uninterrupted one made a later one."""
+    framework.rattle(0.05, seed=1)
+    framework.write(tmp_path / "frame.extxyz")
+    starter = Path(__file__).parents[2] / "aiida_mofmace" / "starter" / "starter.model"
+    program = (
+        "from ase.io import read; from aiida_mofmace.worker.kernels.model import MaceEvaluator; "
+        f"e, a = MaceEvaluator({str(starter)!r}), read({str(tmp_path / 'frame.extxyz')!r}); "
+        "first, second = (e.evaluate([a])[0].forces for _ in range(2)); print('same', (first == second).all())"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=True)
+    assert "same True" in done.stdout

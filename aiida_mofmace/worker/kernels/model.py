@@ -135,6 +135,13 @@ class MaceEvaluator:
         self._index = np.full(len(chemical_symbols), -1, dtype=np.int64)
         self._index[self.numbers] = np.arange(len(self.numbers))
         self._atoms_per_batch = atoms_per_batch or _ATOMS_PER_BATCH["cuda" if "cuda" in self.device else "cpu"]
+        self._warm_up()
+
+    def _warm_up(self) -> None:
+        """Call the model once: the first call of a process rounds otherwise, and a restart would show it."""
+        pair = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 0.5 * self.r_max]])
+        molecule = Configuration(np.repeat(self.numbers[:1], 2), pair, 3.0 * self.r_max * np.eye(3))
+        self._evaluate_batch([molecule], forces=True, stress=False)
 
     @property
     def elements(self) -> list[str]:

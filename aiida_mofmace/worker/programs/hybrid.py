@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms, units
+from numpy.typing import NDArray
 
 from ..errors import WorkerError
+from ..kernels.cell_moves import cell_volume
 from ..kernels.checkpoint import load_checkpoint, restore_generator, save_checkpoint
 from ..kernels.displacement import DISPLACEMENTS, Displacement
 from ..kernels.dynamics import MdState, Thermostat, initial_state, velocity_verlet_step
@@ -24,8 +26,9 @@ from ..kernels.multiple_try import MultipleTry
 from ..kernels.surrogate import LennardJonesSurrogate
 from ..kernels.thermostats import Langevin, NoseHooverChain
 from ..stopping import StopRequest
+from .flexible import FlexibleCellParameters
 from .guards import DriftGuard, broken_molecule, detached_atom, has_neighbour
-from .simulation import Clock, Guard, SimulationParameters, TimeSeries
+from .simulation import Clock, Guard, TimeSeries
 
 __all__ = ["HybridSimulation", "MdGcmcParameters"]
 
@@ -34,8 +37,8 @@ _THERMOSTATS = ("nose_hoover", "langevin")
 
 
 @dataclass(frozen=True, kw_only=True)
-class MdGcmcParameters(SimulationParameters):
-    """Parameters of a run; those of any dynamics in :class:`SimulationParameters`.
+class MdGcmcParameters(FlexibleCellParameters):
+    """Parameters of a run; those of any dynamics in :class:`FlexibleCellParameters` and its base.
 
     :param pressure: in Pa, of the whole gas
     :param gas: description of the molecule, or of a mixture (:func:`mixture`)
@@ -55,6 +58,7 @@ class MdGcmcParameters(SimulationParameters):
     :param gas_flexible: False keeps the molecules rigid; they then move by Monte Carlo alone
     :param thermostat: nose_hoover or langevin
     :param engine: "native", or "lammps": LAMMPS makes steps and exchanges
+    :param cell_pressure: in Pa, what presses on a flexible cell; None for the pressure of the gas
     """
 
     pressure: float
@@ -78,6 +82,7 @@ class MdGcmcParameters(SimulationParameters):
     energy_drift_window_fs: float = 500.0
     longest_bond: float | None = None
     engine: str = "native"
+    cell_pressure: float | None = None
 
     def check(self) -> None:
         """Refuse values that no simulation can have.
@@ -96,6 +101,16 @@ class MdGcmcParameters(SimulationParameters):
         if self.engine not in _ENGINES:
             raise WorkerError("bad_input", f"engine must be one of {', '.join(_ENGINES)}, got {self.engine!r}")
         self._check_moves()
+        if self.flexible_cell != "none":
+            self._check_cell()
+
+    def _check_cell(self) -> None:
+        if self.engine != "native":
+            raise WorkerError("bad_input", "a flexible_cell needs the engine native")
+        if not self.framework_flexible:
+            raise WorkerError("bad_input", "a flexible_cell needs a framework that moves: set framework_flexible")
+        if self.md_steps_per_cell_move % self.md_steps_per_attempt:
+            raise WorkerError("bad_input", "md_steps_per_cell_move must be a multiple of md_steps_per_attempt")
 
     def _check_moves(self) -> None:
         unknown = sorted(set(self.moves) - {"exchange", *DISPLACEMENTS})
@@ -168,7 +183,8 @@ class HybridSimulation:
         self.folder = folder or Path()
         self.potential, self.gases = potential, parameters.gases
         loadings = [f"loading_{gas.name}" for gas in self.gases] if len(self.gases) > 1 else []
-        self.series = TimeSeries("step", "loading", *loadings, "potential_energy", "temperature")
+        volume = ["volume"] if p.flexible_cell != "none" else []
+        self.series = TimeSeries("step", "loading", *loadings, "potential_energy", "temperature", *volume)
         self.images: list[Atoms] = []
         self.drift = DriftGuard(p.max_energy_drift, p.energy_drift_window_fs * 1e-3)
         if checkpoint is not None:
@@ -207,6 +223,7 @@ class HybridSimulation:
             framework_moves=p.framework_flexible,
             gas_moves=p.gas_flexible,
         )
+        self._make_cell_moves(self.state.cell, {})
 
     def _restore(self, path: Path) -> None:
         arrays, values = load_checkpoint(path)
@@ -219,9 +236,11 @@ class HybridSimulation:
             each.reservoir.restore({k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)})
         counts = {move: MoveCounts(**trials) for move, trials in values["counts"].items()}
         self.exchange.insertions, self.exchange.deletions = counts.pop("insertion"), counts.pop("deletion")
-        self.displacement.counts |= counts
         self.series.restore(arrays, "series_")
         self.state, self.bonded = MdState.from_arrays(arrays), arrays["bonded"]
+        cell_counts = vars(counts.pop("cell", MoveCounts()))
+        self._make_cell_moves(arrays.get("start_cell", self.state.cell), cell_counts)
+        self.displacement.counts |= counts
         self.drift = replace(self.drift, **values["drift"])
 
     def _make_moves(self, equilibrate: bool) -> None:
@@ -234,6 +253,11 @@ class HybridSimulation:
         self.displacement = Displacement(
             self.species, self.potential, p.rules, self.rng, p.translation_step, p.rotation_step
         )
+
+    def _make_cell_moves(self, start: NDArray[np.float64], counts: Mapping[str, int]) -> None:
+        p = self.parameters
+        pressure = p.pressure if p.cell_pressure is None else p.cell_pressure
+        self.cell_moves = p.cell_moves(pressure, self.potential, self.rng, start, counts)
 
     def _multiple_try(self) -> MultipleTry | None:
         p = self.parameters
@@ -281,6 +305,8 @@ class HybridSimulation:
         explosion = guard.check(state, thorough=is_recorded)
         if explosion is None and is_recorded:
             explosion = self._fragment()
+        if explosion is None and self.cell_moves is not None:
+            explosion = self.cell_moves.outgrown(state)
         if explosion is None and state.step % p.md_steps_per_attempt == 0:
             time = p.md_steps_per_attempt * p.timestep_fs * 1e-3
             explosion = self.drift.end_piece(self._conserved_energy(), time, state)
@@ -301,9 +327,11 @@ class HybridSimulation:
 
     def _attempt_moves(self) -> None:
         """Attempt moves, then record the block; forces are evaluated once, however many were accepted."""
-        state = self.state
+        state, p = self.state, self.parameters
         temperature = state.temperature
-        accepted = [self._attempt_move() for _ in range(self.parameters.attempts_per_block)]
+        accepted = [self._attempt_move() for _ in range(p.attempts_per_block)]
+        if self.cell_moves is not None and p.is_cell_move_due(state.step):
+            accepted.append(self.cell_moves.attempt(state))
         if any(accepted) and state.mobile.start < state.mobile.stop:
             state.update(self.potential)
         by_kind = zip(self.gases, state.counts.tolist(), strict=True) if len(self.gases) > 1 else ()
@@ -312,6 +340,7 @@ class HybridSimulation:
             loading=state.loading,
             potential_energy=state.energy + state.atomic_energy,
             temperature=temperature,
+            volume=cell_volume(state.cell),
             **{f"loading_{gas.name}": count for gas, count in by_kind},
         )
         self.drift.begun = self._conserved_energy()
@@ -328,6 +357,8 @@ class HybridSimulation:
         """Return what became of all trials by kind of move; displacements only where they are attempted."""
         displacements = {move: counts for move, counts in self.displacement.counts.items() if counts.attempted}
         trials = {"insertion": self.exchange.insertions, "deletion": self.exchange.deletions} | displacements
+        if self.cell_moves is not None:
+            trials["cell"] = self.cell_moves.counts
         return {move: vars(counts).copy() for move, counts in trials.items()}
 
     def save(self, with_state: bool = True) -> None:
@@ -351,6 +382,8 @@ class HybridSimulation:
     def checkpoint_arrays(self) -> dict[str, Any]:
         """Return what a checkpoint holds beside random numbers and counts."""
         arrays = self.state.to_arrays() | self.series.arrays("series_") | {"bonded": self.bonded}
+        if self.cell_moves is not None:
+            arrays["start_cell"] = self.cell_moves.start
         for index, each in enumerate(self.species):
             arrays |= {f"reservoir_{index}_{k}": v for k, v in each.reservoir.to_arrays().items()}
         return arrays

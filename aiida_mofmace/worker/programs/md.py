@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms, units
+from numpy.typing import NDArray
 
 from ..errors import WorkerError
+from ..kernels.cell_moves import cell_volume
 from ..kernels.checkpoint import load_checkpoint, restore_generator, save_checkpoint
 from ..kernels.dynamics import MdState, Thermostat, initial_state, velocity_verlet_step
 from ..kernels.frames import Frames
@@ -22,15 +24,8 @@ from ..kernels.relaxation import relax
 from ..kernels.statistics import estimate_mean
 from ..kernels.thermostats import MomentumResampling, NoseHooverChain
 from ..stopping import StopRequest
-from .simulation import (
-    Clock,
-    Guard,
-    SimulationParameters,
-    TimeSeries,
-    describe_explosion,
-    open_model,
-    read_structure,
-)
+from .flexible import FlexibleCellParameters
+from .simulation import Clock, Guard, TimeSeries, describe_explosion, open_model, read_structure
 
 __all__ = ["MdParameters", "Simulation", "run"]
 
@@ -40,8 +35,8 @@ _RELAXATION_FORCE = 0.5  # eV/Å; takes the worst contacts out, no more
 
 
 @dataclass(frozen=True, kw_only=True)
-class MdParameters(SimulationParameters):
-    """Parameters of a run; those of any dynamics in :class:`SimulationParameters`.
+class MdParameters(FlexibleCellParameters):
+    """Parameters of a run; those of any dynamics in :class:`FlexibleCellParameters` and its base.
 
     :param equilibration_steps: steps at the start of which no frames are kept and no means taken
     :param loading: gas molecules to put into the pores
@@ -50,8 +45,9 @@ class MdParameters(SimulationParameters):
     :param gas_phase_box: edge in Å of the box of a molecule alone (no structure given)
     :param relax_first: take the worst contacts out before the first step
     :param engine: "native", or "lammps": LAMMPS makes the steps
-    :param pressure: in Pa, of a cell that is free to change; None for constant volume; engine lammps only
-    :param barostat_time_fs: relaxation time of the barostat in fs
+    :param pressure: in Pa, of a cell that is free to change; None for constant volume
+    :param flexible_cell: how it may change; LAMMPS knows full alone
+    :param barostat_time_fs: relaxation time of LAMMPS's barostat in fs
     :param check_first_frame: compare the first frame with MACE's own ASE calculator
     """
 
@@ -64,6 +60,7 @@ class MdParameters(SimulationParameters):
     check_first_frame: bool = False
     engine: str = "native"
     pressure: float | None = None
+    flexible_cell: str = "full"
     barostat_time_fs: float = 1000.0
 
     def check(self) -> None:
@@ -76,10 +73,16 @@ class MdParameters(SimulationParameters):
             raise WorkerError("bad_input", "a loading needs gas and insertion_minimum_distance")
         if self.engine not in ("native", "lammps"):
             raise WorkerError("bad_input", f"engine is {self.engine!r}, give native or lammps")
-        if self.pressure is not None and self.engine != "lammps":
-            raise WorkerError("bad_input", "only the engine lammps keeps a pressure; set engine to lammps")
+        if self.pressure is not None:
+            self._check_cell()
         if not 0 <= self.equilibration_steps < self.steps:
             raise WorkerError("bad_input", "equilibration_steps must be fewer than steps")
+
+    def _check_cell(self) -> None:
+        if self.flexible_cell == "none":
+            raise WorkerError("bad_input", "a pressure needs a cell that changes; set flexible_cell to full")
+        if self.engine == "lammps" and self.flexible_cell != "full":
+            raise WorkerError("bad_input", "the engine lammps changes the whole cell; set flexible_cell to full")
 
 
 class Simulation:
@@ -88,13 +91,20 @@ class Simulation:
     def __init__(self, parameters: MdParameters, files: Mapping[str, Any], seed: int, potential: MaceEvaluator):
         self.parameters, self.potential = parameters, potential
         self.is_gas_phase = not files.get("structure")
-        self.observables = TimeSeries("step", "potential_energy", "kinetic_temperature", "conserved_energy")
+        volume = () if parameters.pressure is None else ("volume",)
+        self.observables = TimeSeries("step", "potential_energy", "kinetic_temperature", "conserved_energy", *volume)
         self.images: list[Atoms] = []
+        self.cell_work, counts = 0.0, dict[str, int]()
         if files.get("checkpoint"):
-            self.state, self.rng = self._restore(Path(files["checkpoint"]))
+            start, counts = self._restore(Path(files["checkpoint"]))
         else:
             self.rng = np.random.default_rng(seed)
             self.state = self._start(files)
+            start = self.state.cell
+        if self.is_gas_phase and parameters.pressure is not None:
+            raise WorkerError("bad_input", "a molecule alone has no pressure; set pressure to null")
+        pressure = parameters.pressure if parameters.engine == "native" else None
+        self.cell_moves = parameters.cell_moves(pressure, potential, self.rng, start, counts)
         self.thermostat = self._thermostat()
 
     def _start(self, files: Mapping[str, Any]) -> MdState:
@@ -110,14 +120,19 @@ class Simulation:
         self.potential.require_elements(atoms.numbers)
         if p.relax_first:
             relax(atoms, self.potential, _RELAXATION_FORCE, _RELAXATION_STEPS)
-        return initial_state(atoms, self.potential, p.temperature, self.rng, framework_atoms)
+        layout = {} if gas is None or self.is_gas_phase else {"counts": [p.loading], "sizes": [len(gas)]}
+        arrays = {name: np.array(value) for name, value in layout.items()}
+        return initial_state(atoms, self.potential, p.temperature, self.rng, framework_atoms, **arrays)
 
-    def _restore(self, path: Path) -> tuple[MdState, np.random.Generator]:
+    def _restore(self, path: Path) -> tuple[NDArray[np.float64], dict[str, int]]:
+        """Take up a checkpoint; return the cell at the start and what became of its moves."""
         arrays, values = load_checkpoint(path)
         if values.get("program") != "md" or values.get("engine") != self.parameters.engine:
             raise WorkerError("bad_input", f"{path.name} is a checkpoint of another program or engine")
         self.observables.restore(arrays, "observable_")
-        return MdState.from_arrays(arrays), restore_generator(values["rng"])
+        self.state, self.rng = MdState.from_arrays(arrays), restore_generator(values["rng"])
+        self.cell_work = values.get("cell_work", 0.0)
+        return arrays.get("start_cell", self.state.cell), values.get("cell_counts", {})
 
     def _thermostat(self) -> Thermostat:
         p = self.parameters
@@ -143,26 +158,42 @@ class Simulation:
         while state.step < p.steps and not stopped:
             velocity_verlet_step(state, self.potential, self.thermostat, p.timestep_fs * units.fs)
             is_recorded = state.step % p.stride == 0
-            explosion = guard.check(state, thorough=is_recorded)
+            explosion = guard.check(state, thorough=is_recorded) or self._outgrown()
             if explosion is not None:
                 break
             if is_recorded:
                 self.record()
+            self._move_cell()
             stopped = stop.reason() is not None and state.step < p.steps
             if not stopped and clock.is_due():
                 self.save()
         return explosion, stopped, clock.steps_per_second(state.step)
 
+    def _outgrown(self) -> dict[str, Any] | None:
+        """Say whether the cell has changed too much."""
+        return None if self.cell_moves is None else self.cell_moves.outgrown(self.state)
+
+    def _move_cell(self) -> None:
+        """Attempt a move of the cell if one is due; what it changes the energy by is no error of the dynamics."""
+        state = self.state
+        if self.cell_moves is None or not self.parameters.is_cell_move_due(state.step):
+            return
+        before = state.energy
+        if self.cell_moves.attempt(state):
+            state.update(self.potential)
+            self.cell_work += state.energy - before
+
     def record(self) -> None:
         """Write down this step; keep its frame if the equilibration is over."""
         state = self.state
         total = state.energy + state.atomic_energy
-        conserved = total + state.kinetic_energy + self.thermostat.energy(state)
+        conserved = total + state.kinetic_energy + self.thermostat.energy(state) - self.cell_work
         self.observables.append(
             step=state.step,
             potential_energy=total,
             kinetic_temperature=state.temperature,
             conserved_energy=conserved,
+            volume=cell_volume(state.cell),
         )
         if state.step > self.parameters.equilibration_steps:
             self.images.append(state.atoms(loading=self.loading, group=self.parameters.group))
@@ -172,20 +203,25 @@ class Simulation:
         Frames.from_atoms(self.images).save("frames.npz")
         np.savez(Path("observables.npz"), allow_pickle=False, **self.observables.arrays())
         if with_state:
-            values = {"program": "md", "engine": self.parameters.engine, "rng": self.rng.bit_generator.state}
+            values: dict[str, Any] = {"program": "md", "engine": self.parameters.engine}
+            values["rng"] = self.rng.bit_generator.state
+            if self.cell_moves is not None:
+                values |= {"cell_work": self.cell_work, "cell_counts": vars(self.cell_moves.counts)}
             save_checkpoint(_CHECKPOINT, self.checkpoint_arrays(), values)
 
     def checkpoint_arrays(self) -> dict[str, Any]:
         """Return what a checkpoint holds beside the random numbers."""
-        return self.state.to_arrays() | self.observables.arrays("observable_")
+        start = {} if self.cell_moves is None else {"start_cell": self.cell_moves.start}
+        return self.state.to_arrays() | self.observables.arrays("observable_") | start
 
     def averages(self) -> dict[str, Any]:
         """Means over all that was recorded after the equilibration, earlier parts of the run included."""
         arrays = self.observables.arrays()
         kept = arrays["step"] > self.parameters.equilibration_steps
+        cell = self._cell_averages(arrays, kept)
         if not np.any(kept):
             names = ("mean_energy", "mean_energy_error", "correlation_steps", "mean_temperature")
-            return dict.fromkeys(names) | {"too_short": True}
+            return dict.fromkeys(names) | {"too_short": True} | cell
         energy = estimate_mean(arrays["potential_energy"][kept])
         return {
             "mean_energy": energy.mean,
@@ -193,7 +229,19 @@ class Simulation:
             "correlation_steps": energy.statistical_inefficiency * self.parameters.stride,
             "too_short": energy.too_short,
             "mean_temperature": float(arrays["kinetic_temperature"][kept].mean()),
+            **cell,
         }
+
+    def _cell_averages(self, arrays: Mapping[str, Any], kept: NDArray[np.bool_]) -> dict[str, Any]:
+        """Mean volume in Å³, and what became of the moves of the cell; nothing at constant volume."""
+        results: dict[str, Any] = {}
+        if self.cell_moves is not None:
+            results["cell_moves"] = vars(self.cell_moves.counts).copy()
+        if "volume" in arrays and np.any(kept):
+            volume = estimate_mean(arrays["volume"][kept])
+            results |= {"mean_volume": volume.mean, "mean_volume_error": volume.error}
+            results["volume_too_short"] = volume.too_short
+        return results
 
 
 def _lone_molecule(gas: Gas | None, box: float | None, r_max: float) -> Atoms:

@@ -48,7 +48,16 @@ def summarise(simulation: HybridSimulation) -> dict[str, Any]:
         return results | dict.fromkeys(_AVERAGES) | {"mean_temperature": None, "too_short": True}
     arrays = simulation.series.arrays()
     kept = slice(estimate_mean(arrays["loading"]).equilibration_index, None)
-    return results | _loading(arrays["loading"]) | {"mean_temperature": float(arrays["temperature"][kept].mean())}
+    results |= _loading(arrays["loading"]) | {"mean_temperature": float(arrays["temperature"][kept].mean())}
+    if simulation.cell_moves is None:
+        return results
+    volume = estimate_mean(arrays["volume"][kept], detect_equilibration=False)
+    return results | {"mean_volume": volume.mean, "mean_volume_error": volume.error}
+
+
+def _work_of_expansion(simulation: HybridSimulation, arrays: Mapping[str, Any]) -> Any:
+    """P V in eV where the cell changes, shape (n,); the isosteric heat is then one of enthalpies."""
+    return 0.0 if simulation.cell_moves is None else simulation.cell_moves.pressure * arrays["volume"]
 
 
 def _loading(series: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, Any]:
@@ -78,7 +87,7 @@ def _components(simulation: HybridSimulation) -> dict[str, dict[str, Any]]:
     loadings = [arrays[f"loading_{gas.name}" if several else "loading"] for gas in simulation.gases]
     kept = slice(estimate_mean(arrays["loading"]).equilibration_index, None)
     heats = isosteric_heats(
-        arrays["potential_energy"][kept],
+        (arrays["potential_energy"] + _work_of_expansion(simulation, arrays))[kept],
         np.stack(loadings, axis=1)[kept],
         simulation.parameters.temperature,
         [gas["energy"] for gas in ideal],
@@ -91,7 +100,10 @@ def _components(simulation: HybridSimulation) -> dict[str, dict[str, Any]]:
 
 
 def _ideal_gas(simulation: HybridSimulation, kind: int) -> dict[str, Any]:
-    """Describe one kind of molecule without the framework: β f V, μ and the mean total energy of a molecule."""
+    """Describe one kind of molecule without the framework: β f V, μ and the mean total energy of a molecule.
+
+    V is the volume at the end of the run.
+    """
     species, temperature = simulation.species[kind], simulation.parameters.temperature
     energy = estimate_mean(np.array(species.reservoir.mean_energies), detect_equilibration=False)
     alone = Configuration(species.gas.numbers, species.gas.positions, simulation.state.cell)

@@ -148,7 +148,13 @@ class TimeSeries:
         return {f"{prefix}{name}": np.array(column) for name, column in self._columns.items()}
 
     def restore(self, arrays: Mapping[str, NDArray[Any]], prefix: str) -> None:
-        """Take over the columns of a checkpoint."""
+        """Take over the columns of a checkpoint.
+
+        :raises WorkerError: kind bad_input, if the run before kept no record of one of them
+        """
+        missing = [name for name in self._columns if f"{prefix}{name}" not in arrays]
+        if missing:
+            raise WorkerError("bad_input", f"the checkpoint is of a run that kept no record of {', '.join(missing)}")
         for name in self._columns:
             self._columns[name] = arrays[f"{prefix}{name}"].tolist()
 
@@ -205,6 +211,7 @@ def describe_explosion(explosion: Mapping[str, Any]) -> str:
         "detachment": "atom {value} of the framework had no neighbour within {limit:.1f} sums of covalent radii",
         "drift": "the conserved energy drifted by {value:.3f} eV per atom and ps, beyond the limit of {limit:.3f}",
         "distance": "two atoms were {value:.2f} Å apart, below the limit of {limit:.2f} Å",
+        "volume": "the volume was {value:.2f} times that at the start, a change beyond the limit of {limit:.2f}",
     }[explosion["reason"]].format(**explosion)
     advice = "the model is not stable here; train it on such frames or lower timestep_fs"
     return f"at step {explosion['step']} {what}: {advice}"
