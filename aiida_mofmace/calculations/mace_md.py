@@ -15,9 +15,9 @@ from .base import JobFiles, WorkerCalculation
 from .validators import (
     check_elements,
     check_engine,
-    check_flexible_cell,
     check_integer,
     check_positive,
+    check_pressure,
     first_message,
     gas_elements,
 )
@@ -41,18 +41,6 @@ def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
         return "a molecule alone has no pressure; set pressure to null"
     framework = [] if structure is None else structure.get_symbols_set()
     return check_elements([*framework, *gas_elements(gas)], [model], "structure and gas")
-
-
-def _check_pressure(parameters: Mapping[str, Any]) -> str | None:
-    """Refuse a pressure on a cell that cannot give way to it."""
-    shape = parameters.get("flexible_cell", "full")
-    if parameters.get("pressure") is None:
-        return None
-    if shape == "none":
-        return "a pressure needs a cell that changes; set flexible_cell to full, or pressure to null"
-    if parameters.get("engine", "native") == "lammps" and shape != "full":
-        return "the engine lammps changes the whole cell; set flexible_cell to full, or engine to native"
-    return check_flexible_cell(parameters)
 
 
 class MaceMdCalculation(WorkerCalculation):
@@ -100,7 +88,7 @@ class MaceMdCalculation(WorkerCalculation):
                 check_positive(parameters, {"temperature": "K", "timestep_fs": "fs"}),
                 check_integer(parameters, {"steps": 1, "stride": 1}),
                 check_engine(parameters),
-                _check_pressure(parameters),
+                check_pressure(parameters),
                 check_integer({"loading": parameters.get("loading", 0)}, {"loading": 0}),
             ]
         )

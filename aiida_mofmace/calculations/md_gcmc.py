@@ -62,19 +62,6 @@ def _check_lammps(parameters: Mapping[str, Any]) -> str | None:
     return "the engine lammps tries one place at a time; set trial_places to 1" if many else None
 
 
-def _check_cell(parameters: Mapping[str, Any]) -> str | None:
-    """Refuse a cell that changes where its framework or its engine does not let it."""
-    if parameters.get("flexible_cell", "none") == "none":
-        return None
-    if not parameters.get("framework_flexible", True):
-        return "flexible_cell needs a framework that moves; set framework_flexible to true, or flexible_cell to none"
-    if parameters.get("engine", "native") != "native":
-        return "flexible_cell needs the engine native"
-    moves, attempts = parameters.get("md_steps_per_cell_move", 10), parameters.get("md_steps_per_attempt")
-    is_multiple = isinstance(moves, int) and isinstance(attempts, int) and attempts > 0 and moves % attempts == 0
-    return None if is_multiple else "md_steps_per_cell_move must be a multiple of md_steps_per_attempt"
-
-
 class MdGcmcCalculation(WorkerCalculation):
     """Insertions and deletions of gas molecules between short pieces of molecular dynamics, with a MACE model."""
 
@@ -125,7 +112,6 @@ class MdGcmcCalculation(WorkerCalculation):
                 check_engine(parameters),
                 _check_lammps(parameters),
                 check_flexible_cell(parameters),
-                _check_cell(parameters),
             ]
         )
 

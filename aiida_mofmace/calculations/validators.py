@@ -21,6 +21,7 @@ __all__ = [
     "check_integer",
     "check_options",
     "check_positive",
+    "check_pressure",
     "check_replay_files",
     "check_training_size",
     "check_window",
@@ -69,12 +70,42 @@ def check_engine(parameters: Mapping[str, Any]) -> str | None:
 
 
 def check_flexible_cell(parameters: Mapping[str, Any]) -> str | None:
-    """Refuse moves of the cell that there are not."""
+    """Refuse a cell that changes as none can, or where framework or engine of MD-GCMC are against it."""
     shape = parameters.get("flexible_cell", "none")
+    if shape == "none":
+        return None
+    if not parameters.get("framework_flexible", True):
+        return "flexible_cell needs a framework that moves; set framework_flexible to true, or flexible_cell to none"
+    if parameters.get("engine", "native") != "native":
+        return "flexible_cell needs the engine native"
+    moves, attempts = parameters.get("md_steps_per_cell_move", 10), parameters.get("md_steps_per_attempt")
+    if isinstance(moves, int) and isinstance(attempts, int) and attempts > 0 and moves % attempts:
+        return "md_steps_per_cell_move must be a multiple of md_steps_per_attempt"
+    return _check_cell_moves(parameters, shape)
+
+
+def check_pressure(parameters: Mapping[str, Any]) -> str | None:
+    """Refuse a pressure in MD on a cell that cannot give way to it."""
+    shape = parameters.get("flexible_cell", "full")
+    if parameters.get("pressure") is None:
+        return None
+    if shape == "none":
+        return "a pressure needs a cell that changes; set flexible_cell to full, or pressure to null"
+    if parameters.get("engine", "native") == "lammps" and shape != "full":
+        return "the engine lammps changes the whole cell; set flexible_cell to full, or engine to native"
+    return _check_cell_moves(parameters, shape)
+
+
+def _check_cell_moves(parameters: Mapping[str, Any], shape: Any) -> str | None:
+    """Refuse moves of the cell that there are not."""
     if shape not in CELL_SHAPES:
         return f"flexible_cell is {shape!r}; it must be one of {', '.join(CELL_SHAPES)}"
     given = {key: parameters[key] for key in ("cell_step", "max_volume_change") if key in parameters}
-    steps = {"md_steps_per_cell_move": parameters.get("md_steps_per_cell_move", 1)}
+    pressures = {key: parameters.get(key) for key in ("pressure", "cell_pressure")}
+    wrong = next((key for key, value in pressures.items() if value is not None and _number(value) is None), None)
+    if wrong:
+        return f"{wrong} is {pressures[wrong]!r}; give a number in Pa, or null"
+    steps = {"md_steps_per_cell_move": parameters.get("md_steps_per_cell_move", 10)}
     return check_positive(given, dict.fromkeys(given, "")) or check_integer(steps, {"md_steps_per_cell_move": 1})
 
 

@@ -96,6 +96,8 @@ def _point(
         "reason": point.get("reason", ""),
         "acceptance": results["acceptance"],
         "model_holes": results.get("model_holes"),
+        "cell_volume_A3": results.get("mean_volume"),
+        "cell_volume_A3_error": results.get("mean_volume_error"),
         "components": {name: _amounts(part, mass) for name, part in components.items()} if len(components) > 1 else {},
         "chunks": point["chunks"],
         "steps": results["steps_done"],

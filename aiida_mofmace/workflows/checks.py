@@ -16,6 +16,8 @@ from aiida import orm
 
 from aiida_mofmace.calculations.validators import (
     check_elements,
+    check_flexible_cell,
+    check_pressure,
     check_replay_files,
     check_training_size,
     check_window,
@@ -58,13 +60,20 @@ def check_parameters(parameters: Mapping[str, Any], prefix: str = "") -> str | N
             message = _check_atomic_energies(value)
             message = f"{prefix}{message}" if message else None
         elif isinstance(value, Mapping):
-            message = check_parameters(value, f"{prefix}{key}.")
+            message = check_parameters(value, f"{prefix}{key}.") or _check_cell(key, value)
         else:
             message = _check_value(key, value)
             message = f"{prefix}{message}" if message else None
         if message:
             return message
     return None
+
+
+def _check_cell(section: str, values: Mapping[str, Any]) -> str | None:
+    """Refuse what cannot be done to a cell, in the sections that say something of it."""
+    check = {"gcmc": check_flexible_cell, "sampling": check_pressure}.get(section)
+    message = check(values) if check else None
+    return f"{section}: {message}" if message else None
 
 
 _POSITIVE = {

@@ -149,6 +149,7 @@ def test_good_input_is_taken(refusal: Callable[..., str], plugin: str) -> None:
             {"pressure": 1e5, "flexible_cell": "isotropic", "engine": "lammps"},
             "the engine lammps changes the whole cell; set flexible_cell to full, or engine to native",
         ),
+        ("mofmace.mace_md", {"pressure": "1 bar"}, "pressure is '1 bar'; give a number in Pa, or null"),
         ("mofmace.mace_md", {"pressure": 1e5, "cell_step": 0.0}, "cell_step is 0.0; give a number above 0"),
         ("mofmace.md_gcmc", {"flexible_cell": "soft"}, "flexible_cell is 'soft'; it must be one of none, isotropic"),
         (

@@ -397,7 +397,7 @@ def test_a_shared_job_that_was_killed(batched: Any) -> None:
 
 @pytest.mark.slow
 def test_one_job_gives_the_isotherm_of_many(codes: dict[str, Any], tmp_path: Path) -> None:
-    """A real model through all layers, in two chunks: on a CPU the series are equal to the last bit."""
+    """A real model in a cell that breathes, through all layers, in two chunks: the series are equal to the last bit."""
     model = MaceModelData.from_file(write_tiny_mace(tmp_path / "tiny.model"))
     components = [CO2 | {"mole_fraction": 0.5}, WATER | {"mole_fraction": 0.5}]
     section = {"pressures": [1e9, 1e10], "chunk_steps": 10, "min_steps": 20, "max_steps": 20, "stride": 5}
@@ -410,6 +410,8 @@ def test_one_job_gives_the_isotherm_of_many(codes: dict[str, Any], tmp_path: Pat
             "md_steps_per_attempt": 1,
             "gas_flexible": False,
             "moves": {"translation": 1.0, "rotation": 1.0},
+            "flexible_cell": "full",
+            "md_steps_per_cell_move": 2,
         },
         "md": {"max_temperature_factor": 100.0},
     }
@@ -427,9 +429,12 @@ def test_one_job_gives_the_isotherm_of_many(codes: dict[str, Any], tmp_path: Pat
         assert node.exit_status == 701, node.exit_message
         jobs = [called.process_label for called in node.called if isinstance(called, orm.CalcJobNode)]
         assert jobs == ["MdGcmcBatchCalculation"] * 2 if batch_points else ["MdGcmcCalculation"] * 4
-        assert [point["steps"] for point in outputs["isotherm"]["points"]] == [20, 20]
+        points = outputs["isotherm"]["points"]
+        assert [point["steps"] for point in points] == [20, 20]
+        assert all(point["acceptance"]["cell"]["attempted"] == 10 for point in points)
+        assert all(point["cell_volume_A3"] > 0 for point in points)
         series.append(outputs["timeseries"])
     for name in ("pressure_00", "pressure_01"):
-        for array in ("step", "loading", "potential_energy"):
+        for array in ("step", "loading", "potential_energy", "volume"):
             assert np.array_equal(series[0][name].get_array(array), series[1][name].get_array(array)), (name, array)
     assert len(series[0]["pressure_01"].get_array("loading")) == 20
