@@ -22,6 +22,7 @@ INTERRUPTED = 130
 #: Work that is counted while its phase runs.
 _COUNTED = {
     "MaceMdCalculation": "MD runs",
+    "LammpsRawCalculation": "LAMMPS jobs",
     "DiversitySelectCalculation": "selections",
     "Cp2kLabelBaseWorkChain": "labels",
     "Cp2kLabelCalculation": "labels",

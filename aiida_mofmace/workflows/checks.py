@@ -9,12 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 from aiida import orm
 
+from aiida_mofmace.calculations.lammps_script import LAUNCHER, PAIR_STYLES
 from aiida_mofmace.calculations.validators import (
+    check_code,
     check_elements,
     check_flexible_cell,
     check_pressure,
@@ -35,6 +38,7 @@ __all__ = [
     "check_charges",
     "check_code_for_level",
     "check_force_field",
+    "check_lammps",
     "check_learning",
     "check_loadings",
     "check_model",
@@ -187,6 +191,32 @@ def check_monte_carlo(inputs: Mapping[str, Any]) -> str | None:
         what = f"{', '.join(missing)} in the environment of AiiDA" if missing else "RASPA2 as codes['raspa']"
         return f"charges ask for Monte Carlo with UFF, which needs {what}: install the extra `uff`, or give no charges"
     return check_charges(inputs["structure"], inputs["charges"]) or check_force_field(inputs["gas"])
+
+
+def check_lammps(inputs: Mapping[str, Any]) -> str | None:
+    """Refuse a LAMMPS of one's own that nobody asked for, that is not driven so, or that has no model to read."""
+    if "lammps_code" not in inputs:
+        return "lammps_model is for a LAMMPS of your own; give codes['lammps']" if "lammps_model" in inputs else None
+    code, sampling = inputs["lammps_code"], inputs["parameters"]["sampling"]
+    is_launcher = PurePath(str(code.get_executable())).name == LAUNCHER
+    refusals = {
+        "codes['lammps'] is given, but sampling.engine is not lammps; set it, or give no such code": (
+            sampling["engine"] != "lammps"
+        ),
+        "LAMMPS frees all components of the cell; set sampling.flexible_cell to full": (
+            sampling["pressure"] is not None and sampling["flexible_cell"] != "full"
+        ),
+        "codes['lammps'] needs aiida-lammps in the environment of AiiDA: install the extra `lammps`": (
+            find_spec("aiida_lammps") is None
+        ),
+        f"pair_style is {sampling['pair_style']!r}; it must be one of {', '.join(PAIR_STYLES)}": (
+            sampling["pair_style"] not in PAIR_STYLES
+        ),
+        f"code {code.label} reads a converted model: give lammps_model, the file made for its pair_style": (
+            "lammps_model" not in inputs and not is_launcher
+        ),
+    }
+    return next((message for message, is_so in refusals.items() if is_so), None) or check_code(code, "lammps.raw")
 
 
 def check_force_field(gas: orm.Dict) -> str | None:

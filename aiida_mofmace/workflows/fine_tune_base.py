@@ -21,7 +21,7 @@ from .protocols import filled_builder, resolve
 
 __all__ = ["FineTuneWorkChain", "fine_tune_parameters", "last_lines"]
 
-_LOGS = ("worker.err", "worker.out")
+_LOGS = ("worker.err", "worker.out", "_scheduler-stderr.txt", "lammps.out")
 _LOG_LINES = 5
 
 #: Keys of the section fine_tune that are meant for the work chains and not for the job.

@@ -25,6 +25,7 @@ __all__ = [
     "common_inputs",
     "foundation_model",
     "gas_node",
+    "lammps_inputs",
     "monte_carlo_inputs",
     "replay_nodes",
     "structure_from_cif",
@@ -113,9 +114,9 @@ def code_node(codes: Mapping[str, Any], key: str) -> orm.AbstractCode | None:
 
     :raises ValueError: if there are keys that no work chain knows
     """
-    unknown = sorted(set(codes) - {"worker", "cp2k", "raspa"})
+    unknown = sorted(set(codes) - {"worker", "cp2k", "raspa", "lammps"})
     if unknown:
-        raise ValueError(f"unknown keys of codes: {', '.join(unknown)}; known are worker, cp2k and raspa")
+        raise ValueError(f"unknown keys of codes: {', '.join(unknown)}; known are worker, cp2k, raspa and lammps")
     code = codes.get(key)
     if isinstance(code, str):
         return orm.load_code(code)
@@ -154,6 +155,17 @@ def monte_carlo_inputs(codes: Mapping[str, Any], charges: orm.List | Sequence[fl
         return {}
     node = charges if isinstance(charges, orm.List) else orm.List(list(charges))
     return {"raspa_code": code_node(codes, "raspa"), "charges": node}
+
+
+def lammps_inputs(codes: Mapping[str, Any], model: orm.SinglefileData | str | Path | None) -> dict[str, Any]:
+    """Return a LAMMPS of one's own and the model as it reads it; nothing of what is not given.
+
+    :param model: converted: a node or the path of the file
+    """
+    if isinstance(model, (str, Path)):
+        model = orm.SinglefileData(Path(model).resolve())
+    found = {"lammps_code": code_node(codes, "lammps"), "lammps_model": model}
+    return {name: node for name, node in found.items() if node is not None}
 
 
 def training_inputs(

@@ -39,6 +39,7 @@ __all__ = [
 _SAMPLING_ONLY = (
     "check_first_frame",
     "engine",
+    "pair_style",
     "pressure",
     "barostat_time_fs",
     "flexible_cell",

@@ -18,16 +18,17 @@ from aiida_mofmace.data.level import LevelOfTheory
 from aiida_mofmace.data.model import UNTRAINED, MaceModelData
 
 from .active_learning import ActiveLearningWorkChain
-from .checks import check_learning, check_loadings, check_model, check_monte_carlo
+from .checks import check_lammps, check_learning, check_loadings, check_model, check_monte_carlo
 from .functions import append_labels, gather_failures
 from .harvest import reason
-from .inputs import common_inputs, monte_carlo_inputs, training_inputs
+from .inputs import common_inputs, lammps_inputs, monte_carlo_inputs, training_inputs
 from .isotherm import MDGCMCIsothermWorkChain
 from .jobs import child_seed, label_inputs, lone_gas_group, select_inputs
 from .label import LabelWorkChain
 from .ports import (
     define_code,
     define_label_ports,
+    define_lammps_ports,
     define_monte_carlo_ports,
     define_replay_ports,
     define_system_ports,
@@ -43,6 +44,7 @@ _SYSTEM = ("structure", "gas", "parameters")
 _LABELS = ("worker_code", "cp2k_code", "level")
 _REPLAY = ("foundation", "replay_train", "replay_valid")
 _MONTE_CARLO = ("raspa_code", "charges")
+_LAMMPS = ("lammps_code", "lammps_model")
 _UFF = "uff_isotherm"
 
 
@@ -59,6 +61,7 @@ def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
     return first_message(
         [
             check_monte_carlo(inputs),
+            check_lammps(inputs),
             level.refusal(structure),
             check_model(inputs["foundation"], structure, gas),
             check_loadings(structure, gas, loadings, distance, inputs["seed"].value),
@@ -104,6 +107,7 @@ class MofMaceWorkChain(WorkChain):
         define_system_ports(spec, "of all parts (that is all)")
         define_replay_ports(spec)
         define_monte_carlo_ports(spec)
+        define_lammps_ports(spec)
         spec.input(
             "dataset",
             valid_type=LabelledDatasetData,
@@ -153,6 +157,7 @@ class MofMaceWorkChain(WorkChain):
         model: MaceModelData | str | Path | None = None,
         *,
         charges: orm.List | Sequence[float] | None = None,
+        lammps_model: orm.SinglefileData | str | Path | None = None,
         dataset: LabelledDatasetData | None = None,
         replay: tuple[orm.SinglefileData, orm.SinglefileData | None] | None = None,
         protocol: str | None = None,
@@ -161,11 +166,13 @@ class MofMaceWorkChain(WorkChain):
     ) -> ProcessBuilder:
         """Return a builder with the parameters of a protocol.
 
-        :param codes: code or label of one by key: "worker"; "cp2k" unless the level is one of tblite; "raspa" for UFF
+        :param codes: code or label of one by key: "worker"; "cp2k" unless the level is one of tblite; "raspa" for UFF;
+            "lammps" for a LAMMPS of your own to sample with
         :param structure: framework without gas
         :param gas: name of a known gas, or the description of one
         :param model: foundation model: node, path or name; None for the protocol's own
         :param charges: of the framework's atoms in e, for the isotherm of UFF; None to do without
+        :param lammps_model: the foundation model as the code "lammps" reads it; None for mofmace-lmp
         :param dataset: labels to begin with, of the protocol's level of theory
         :param replay: structures to train and to validate on alongside; None for the starter model's
         :param protocol: "fast" (default), "balanced" or "paper"
@@ -177,7 +184,7 @@ class MofMaceWorkChain(WorkChain):
         inputs = common_inputs(codes, structure, gas, parameters, seed) | training_inputs(model, replay, parameters)
         name = protocol or DEFAULT_PROTOCOL
         label = f"{structure.get_formula()} and {inputs['gas']['name']}, protocol {name}"
-        inputs |= monte_carlo_inputs(codes, charges)
+        inputs |= monte_carlo_inputs(codes, charges) | lammps_inputs(codes, lammps_model)
         inputs |= {"dataset": dataset, "protocol": orm.Str(name), "metadata": {"label": label}}
         return filled_builder(cls, inputs)
 
@@ -206,7 +213,7 @@ class MofMaceWorkChain(WorkChain):
             "code": self.inputs.worker_code,
             "model": self.inputs.foundation,
             "seed": self._seed("sampling"),
-            **given(self.inputs, *_SYSTEM, *_MONTE_CARLO, "cp2k_code", "level"),
+            **given(self.inputs, *_SYSTEM, *_MONTE_CARLO, *_LAMMPS, "cp2k_code", "level"),
             "metadata": {"call_link_label": "sampling", "label": "Sampling with the foundation model"},
         }
         return {"sampling": self.submit(SamplingWorkChain, inputs)}

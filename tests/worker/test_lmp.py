@@ -1,14 +1,11 @@
-"""The program that is called as LAMMPS is: a script for a build with MACE, alone and driven by aiida-lammps."""
+"""The program that is called as LAMMPS is: a script for a build with MACE (aiida-lammps drives it: test_lammps_md)."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from aiida import engine, orm
-from aiida.plugins import CalculationFactory
 from ase import Atoms
 from ase.calculators.lammps import Prism, convert
 from ase.io import read, write
@@ -70,39 +67,10 @@ def test_a_script_for_a_build_with_mace_runs_as_it_is(folder: Path, framework: A
     compare(folder / "frames.dump", Path("log.lammps").read_text(), framework, folder / "tiny.model")
 
 
-def test_aiida_lammps_drives_it(folder: Path, framework: Atoms, aiida_localhost: orm.Computer) -> None:
-    """The program as the code of the calculation ``lammps.raw``: ended well, files retrieved, figures those of MACE."""
-    pytest.importorskip("aiida_lammps", reason="the extra `lammps` is not installed")
-    import shutil
-
-    program = shutil.which("mofmace-lmp")
-    assert program is not None
-    code = orm.InstalledCode(
-        aiida_localhost, program, label="mofmace-lmp", default_calc_job_plugin="lammps.raw"
-    ).store()
-    options = {"resources": {"num_machines": 1, "num_mpiprocs_per_machine": 1}, "withmpi": False}
-    results, node = engine.run_get_node(
-        CalculationFactory("lammps.raw"),
-        code=code,
-        script=orm.SinglefileData(folder / "input.in"),
-        files={name: orm.SinglefileData(folder / file) for name, file in FILES.items()},
-        settings=orm.Dict({"additional_retrieve_list": ["frames.dump", "log.lammps"]}),
-        metadata={"options": options},
-    )
-    assert node.is_finished_ok, node.exit_message
-    assert results["results"]["compute_variables"]["errors"] == []
-    retrieved: Any = results["retrieved"].base.repository
-    Path("back.dump").write_text(retrieved.get_object_content("frames.dump"))
-    compare(Path("back.dump"), retrieved.get_object_content("log.lammps"), framework, folder / "tiny.model")
-
-
-FILES = {"structure": "structure.data", "model": "tiny.model"}
-
-
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("mliap unified tiny.model 0", "lj/cut 5.0", "the script needs `pair_style mace MODEL`"),
+        ("mliap unified tiny.model 0", "lj/cut 5.0", "the script needs `pair_style mliap unified MODEL`"),
         ("Al C H O", "Al C H X9", "names no elements but X9"),
         ("run 4", "fix 1 all gcmc 10 10 0 1 1 300 0 0\nrun 4", "set gcmc.engine to lammps"),
     ],

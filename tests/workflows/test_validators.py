@@ -149,7 +149,7 @@ def test_missing_and_unknown_codes(codes: dict[str, Any]) -> None:
         fill({"cp2k": codes["cp2k"]})
     with pytest.raises(ValueError, match=r"computed by CP2K: give codes\['cp2k'\], or override level"):
         fill({"worker": codes["worker"]})
-    with pytest.raises(ValueError, match="unknown keys of codes: cpk2; known are worker, cp2k and raspa"):
+    with pytest.raises(ValueError, match="unknown keys of codes: cpk2; known are worker, cp2k, raspa and lammps"):
         fill({"worker": codes["worker"], "cpk2": codes["cp2k"]})
     overrides = {"level": "gfn1-xtb-tblite", "fine_tune": {"pseudolabel_replay": True}}
     assert fill({"worker": codes["worker"]}, overrides=overrides).level["program"] == "tblite"

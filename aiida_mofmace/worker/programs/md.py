@@ -27,7 +27,7 @@ from ..stopping import StopRequest
 from .flexible import FlexibleCellParameters
 from .simulation import Clock, Guard, TimeSeries, describe_explosion, open_model, read_structure
 
-__all__ = ["MdParameters", "Simulation", "run"]
+__all__ = ["MdParameters", "Simulation", "md_averages", "run"]
 
 _CHECKPOINT = Path("checkpoint.npz")
 _RELAXATION_STEPS = 100
@@ -216,32 +216,37 @@ class Simulation:
 
     def averages(self) -> dict[str, Any]:
         """Means over all that was recorded after the equilibration, earlier parts of the run included."""
-        arrays = self.observables.arrays()
-        kept = arrays["step"] > self.parameters.equilibration_steps
-        cell = self._cell_averages(arrays, kept)
-        if not np.any(kept):
-            names = ("mean_energy", "mean_energy_error", "correlation_steps", "mean_temperature")
-            return dict.fromkeys(names) | {"too_short": True} | cell
-        energy = estimate_mean(arrays["potential_energy"][kept])
-        return {
-            "mean_energy": energy.mean,
-            "mean_energy_error": energy.error,
-            "correlation_steps": energy.statistical_inefficiency * self.parameters.stride,
-            "too_short": energy.too_short,
-            "mean_temperature": float(arrays["kinetic_temperature"][kept].mean()),
-            **cell,
-        }
-
-    def _cell_averages(self, arrays: Mapping[str, Any], kept: NDArray[np.bool_]) -> dict[str, Any]:
-        """Mean volume in Å³, and what became of the moves of the cell; nothing at constant volume."""
-        results: dict[str, Any] = {}
+        p, results = self.parameters, dict[str, Any]()
         if self.cell_moves is not None:
             results["cell_moves"] = vars(self.cell_moves.counts).copy()
-        if "volume" in arrays and np.any(kept):
-            volume = estimate_mean(arrays["volume"][kept])
-            results |= {"mean_volume": volume.mean, "mean_volume_error": volume.error}
-            results["volume_too_short"] = volume.too_short
-        return results
+        return results | md_averages(self.observables.arrays(), p.equilibration_steps, p.stride)
+
+
+def md_averages(observables: Mapping[str, NDArray[Any]], equilibration_steps: int, stride: int) -> dict[str, Any]:
+    """Means over what was recorded after the equilibration.
+
+    :param observables: step, potential_energy (eV), kinetic_temperature (K) and, of a cell that changes, volume (Å³);
+        shape (n,) each
+    :param equilibration_steps: steps that count for nothing
+    :param stride: steps between two values
+    """
+    kept = observables["step"] > equilibration_steps
+    if not np.any(kept):
+        names = ("mean_energy", "mean_energy_error", "correlation_steps", "mean_temperature")
+        return dict.fromkeys(names) | {"too_short": True}
+    energy = estimate_mean(observables["potential_energy"][kept])
+    results: dict[str, Any] = {
+        "mean_energy": energy.mean,
+        "mean_energy_error": energy.error,
+        "correlation_steps": energy.statistical_inefficiency * stride,
+        "too_short": energy.too_short,
+        "mean_temperature": float(observables["kinetic_temperature"][kept].mean()),
+    }
+    if "volume" in observables:
+        volume = estimate_mean(observables["volume"][kept])
+        results |= {"mean_volume": volume.mean, "mean_volume_error": volume.error}
+        results["volume_too_short"] = volume.too_short
+    return results
 
 
 def _lone_molecule(gas: Gas | None, box: float | None, r_max: float) -> Atoms:
