@@ -203,9 +203,6 @@ def check_lammps(inputs: Mapping[str, Any]) -> str | None:
         "codes['lammps'] is given, but sampling.engine is not lammps; set it, or give no such code": (
             sampling["engine"] != "lammps"
         ),
-        "LAMMPS frees all components of the cell; set sampling.flexible_cell to full": (
-            sampling["pressure"] is not None and sampling["flexible_cell"] != "full"
-        ),
         "codes['lammps'] needs aiida-lammps in the environment of AiiDA: install the extra `lammps`": (
             find_spec("aiida_lammps") is None
         ),

@@ -232,7 +232,7 @@ class LammpsMdWorkChain(WorkChain):
         content["model"] = lammps_script.model_name(self.ctx.model.filename)
         content["wall_seconds"] = _WALL_FRACTION * self.ctx.options["max_wallclock_seconds"]
         content["check_first_frame"] = bool(content.get("check_first_frame"))
-        self.ctx.parameters = orm.Dict(content)
+        self.ctx.content = content
         self.ctx.parts, self.ctx.jobs, self.ctx.is_finished = {}, 0, False
 
     def run_start(self) -> dict[str, Any]:
@@ -250,6 +250,7 @@ class LammpsMdWorkChain(WorkChain):
         if not node.is_finished_ok or "checkpoint" not in node.outputs:
             code: ExitCode = self.exit_codes.ERROR_START_FAILED
             return code.format(message=reason(node))
+        self.ctx.parameters = orm.Dict(self.ctx.content)
         self.ctx.files = write_lammps(node.outputs.checkpoint, self.ctx.parameters)
         return None
 
@@ -262,7 +263,7 @@ class LammpsMdWorkChain(WorkChain):
         restart = self.ctx.read["restart"] if self.ctx.jobs else None
         files = {"model": self.ctx.model}
         files |= {"structure": self.ctx.files["structure"]} if restart is None else {"restart": restart}
-        names = {"model": self.ctx.parameters["model"]}
+        names = {"model": self.ctx.content["model"]}
         self.ctx.jobs += 1
         key = f"lammps_{self.ctx.jobs:02d}"
         inputs = {
