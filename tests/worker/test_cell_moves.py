@@ -32,7 +32,7 @@ def test_ideal_gas_at_constant_pressure(shape: str, flexible: bool) -> None:
     check(ideal_gas(shape, flexible))
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [pytest.param("isotropic", marks=pytest.mark.slow), "anisotropic", "full"])
 def test_size_and_shape_of_an_elastic_crystal(shape: str) -> None:
     check(elastic_crystal(shape), ln_V=0.3)
 
@@ -182,7 +182,7 @@ def test_dynamics_at_constant_pressure_restarts_without_a_changed_bit(job: dict[
     assert np.ptp(volumes) > 0.1
 
 
-@pytest.mark.parametrize("flexible", [True, False])
+@pytest.mark.parametrize("flexible", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_exchange_in_a_flexible_cell_restarts_without_a_changed_bit(job: dict[str, Any], flexible: bool) -> None:
     rigid = {"gas_flexible": False, "moves": {"exchange": 1.0, "translation": 1.0, "rotation": 1.0}}
     rigid |= {"translation_step": 1.0, "rotation_step": 30.0}
