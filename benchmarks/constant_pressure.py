@@ -42,7 +42,6 @@ PARAMETERS: dict[str, Any] = {
 ENGINES: dict[str, dict[str, Any]] = {
     "lammps, barostat": {"engine": "lammps"},
     "native, full": {"flexible_cell": "full"},
-    "native, isotropic": {"flexible_cell": "isotropic"},
 }
 
 
