@@ -24,24 +24,26 @@ from benchmarks.demo import machine
 from tests.worker.engine_fixtures import CO2
 
 STRUCTURE = Path(__file__).parents[1] / "examples" / "MIL-120_primitive_40atoms.cif"
-TEMPERATURE = 600.0
-PRESSURES = (3e5, 1e6, 3e6)  # Pa
+TEMPERATURE = 800.0
+PRESSURES = (3e6, 1e7, 3e7)  # Pa
+MAX_LOADING = 2
 ENGINES = ("native", "lammps")
 PARAMETERS = {
     "temperature": TEMPERATURE,
     "gas": CO2,
-    "timestep_fs": 0.5,
+    "timestep_fs": 1.0,
     "steps": 10**9,
-    "stride": 500,
-    "md_steps_per_attempt": 5,
-    "attempts_per_block": 30,
+    "stride": 2000,
+    "md_steps_per_attempt": 20,
+    "attempts_per_block": 40,
     "thermostat_time_fs": 50.0,
     "max_temperature_factor": 5.0,
     "explosion_distance": 0.6,
     "minimum_distance": 1.8,
     "model_hole_bound": -1.5,
     "initial_loading": 1,
-    "checkpoint_seconds": 1e9,
+    "max_loading": MAX_LOADING,
+    "checkpoint_seconds": 60.0,
 }
 
 
@@ -84,7 +86,7 @@ def describe(folder: Path) -> tuple[str, float, float]:
     exchanges = kept["acceptance"]["insertion"]["accepted"] + kept["acceptance"]["deletion"]["accepted"]
     line = (
         f"{estimate.mean:8.3f} ± {estimate.error:.3f} {estimate.effective_samples:8.0f} {exchanges:9d} "
-        f"{temperature.mean():8.1f} {5 * len(loading):9d} {kept['seconds']:7.0f}"
+        f"{temperature.mean():8.1f} {PARAMETERS['md_steps_per_attempt'] * len(loading):9d} {kept['seconds']:7.0f}"
     )
     return line, estimate.mean, estimate.error
 
@@ -92,8 +94,11 @@ def describe(folder: Path) -> tuple[str, float, float]:
 def main() -> None:
     folder, seconds = Path(sys.argv[1]).resolve(), float(sys.argv[2])
     print(machine())
+    steps, attempts = PARAMETERS["md_steps_per_attempt"], PARAMETERS["attempts_per_block"]
+    print(f"MIL-120(Al), {STRUCTURE.stem}, starter model, float32, {TEMPERATURE:g} K")
     print(
-        f"MIL-120(Al), {STRUCTURE.stem}, starter model, float32, {TEMPERATURE:g} K, 5 steps and 30 attempts in a block"
+        f"both engines: {PARAMETERS['timestep_fs']:g} fs, {steps} steps and {attempts} attempts in a block, "
+        f"at most {MAX_LOADING} molecules"
     )
     header = f"{'<N> per cell':>16} {'samples':>8} {'exchanges':>9} {'T, K':>8} {'steps':>9} {'CPU s':>7}"
     print(f"{'pressure':>11} {'engine':>7} {header}")

@@ -17,8 +17,10 @@ from aiida.orm.utils import serialize
 from aiida_mofmace.calculations import lammps_script
 from aiida_mofmace.calculations.mace_md import MaceMdCalculation
 from aiida_mofmace.starter import STARTER_MODEL
+from aiida_mofmace.worker.kernels.checkpoint import save_checkpoint
+from aiida_mofmace.worker.kernels.dynamics import MdState
 from aiida_mofmace.worker.kernels.model import MaceEvaluator
-from aiida_mofmace.workflows.lammps_md import LammpsMdWorkChain
+from aiida_mofmace.workflows.lammps_md import LammpsMdWorkChain, read_lammps
 from aiida_mofmace.workflows.mace_md_base import MaceMdBaseWorkChain
 from aiida_mofmace.workflows.sampling import SamplingWorkChain
 
@@ -96,6 +98,34 @@ def test_a_run_that_is_interrupted(lammps: dict[str, Any], monkeypatch: pytest.M
     results = outputs["results"].get_dict()
     assert results["first_frame"]["force"] < 1e-6
     assert (results["steps_done"], results["mean_energy"]) == (12, pytest.approx(np.mean(direct), abs=1e-6))
+
+
+OUTPUT = """LAMMPS (22 Jul 2025)
+first frame: energy -3.5 eV, forces off by 1e-07 0 0 eV/Angstrom
+   Step          Temp          PotEng       Econserve        Volume       c_closest
+         1 300.0          -3.5           -3.0           216.0          0.96
+         2 nan            nan            nan            216.0          0.96
+ERROR: Lost atoms: original 2 current 1
+"""
+
+
+def test_energies_that_count_from_the_isolated_atoms(aiida_profile: Any, tmp_path: Path) -> None:
+    """They become total energies; and what is not a number is an explosion that a node can hold."""
+    vectors = np.ones((2, 3))
+    state = MdState(np.array([8, 1]), np.ones(2), vectors, vectors, 6.0 * np.eye(3), vectors, -3.5, -10.0, 2, step=1)
+    save_checkpoint(tmp_path / "checkpoint.npz", state.to_arrays(), {})
+    folder = orm.FolderData()
+    folder.base.repository.put_object_from_filelike(io.BytesIO(OUTPUT.encode()), "lammps.out")
+    parameters = {"pressure": 1e5, "stride": 1, "equilibration_steps": 0, "steps": 9, "pair_style": "mace"}
+    parameters |= {"temperature": 300.0, "max_temperature_factor": 5.0, "minimum_distance": 0.6, "loading": 0}
+    found = read_lammps(folder, orm.SinglefileData(tmp_path / "checkpoint.npz"), orm.Dict(parameters))
+    results = found["results"].get_dict()
+    assert results["first_frame"] == {"energy_per_atom": 0.0, "force": 1e-7, "from_isolated_atoms": True}
+    assert found["observables"].get_array("potential_energy").tolist() == [-13.5]
+    assert found["observables"].get_array("volume").tolist() == [216.0]
+    assert (results["explosion"]["reason"], results["explosion"]["step"]) == ("not_finite", 1)
+    assert results["error"] == "ERROR: Lost atoms: original 2 current 1"
+    assert not {"trajectory", "restart"} & set(found)
 
 
 @pytest.mark.slow
