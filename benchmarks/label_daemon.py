@@ -23,6 +23,8 @@ import psutil
 REPOSITORY = Path(__file__).resolve().parents[1]
 VERDI = str(Path(sys.executable).parent / "verdi")
 HARTREE = 27.211386245988
+#: Seconds without a label after which the daemon is looked at, as `mofmace status --follow` does.
+PATIENCE = 30.0
 #: Labels before those that are counted, for which the workers load what they need.
 WARM = 8
 
@@ -95,15 +97,19 @@ def submit(count: int, concurrent: int, offset: float = 0.0) -> Any:
 
 
 def wait(chain: Any, meter: Meter, kills: list[int], limit: float) -> float:
-    """Wait for the end; nothing restarts the daemon, which replaces a worker that was killed. Return the wall time.
+    """Wait for the end; the daemon replaces a worker that was killed, and nothing restarts it. Return the wall time.
+
+    The broker may go on waiting for a killed worker; then it is told to look again, which is printed.
 
     :param kills: number of labels at which a worker is killed, each time another one
     """
     from aiida import orm
 
     from aiida_mofmace.data.label import DftLabelData
+    from aiida_mofmace.report.daemon import mend_daemon
 
     start, victims = time.perf_counter(), worker_pids()
+    last, since = 0, start
     while not chain.is_terminated:
         meter.look()
         found = orm.QueryBuilder().append(DftLabelData).count() - WARM
@@ -111,6 +117,11 @@ def wait(chain: Any, meter: Meter, kills: list[int], limit: float) -> float:
         if wall > limit:
             print(f"GIVEN UP after {wall:.0f} s and {found} labels", flush=True)
             return wall
+        if found != last:
+            last, since = found, time.perf_counter()
+        elif time.perf_counter() - since > PATIENCE:
+            since = time.perf_counter()
+            print(f"nothing moves after {wall:.0f} s and {found} labels: {mend_daemon()}", flush=True)
         if kills and found >= kills[0]:
             kills.pop(0)
             os.kill(victims[0], signal.SIGKILL)
@@ -122,10 +133,14 @@ def wait(chain: Any, meter: Meter, kills: list[int], limit: float) -> float:
     return time.perf_counter() - start
 
 
-def check(chain: Any, count: int, runs: int) -> bool:
-    """Print what was lost and what was done twice; return whether every structure has its own label, computed once.
+def check(chain: Any, count: int, runs: int, killed: int) -> bool:
+    """Print what was lost and what was done twice; return whether every structure has its own label.
+
+    A worker that is killed between the submission of a job and its note of it has another one submit that job again:
+    at most one for each worker that was killed.
 
     :param runs: how often the fake CP2K was started
+    :param killed: number of workers that were killed
     """
     from aiida import orm
 
@@ -148,7 +163,7 @@ def check(chain: Any, count: int, runs: int) -> bool:
     print(f"finished {good}, lost {count - good}, doubled {doubled} (CP2K was started {runs} times)")
     in_order = list(labels) == [f"frame_{index:04d}" for index in range(count)]
     print(f"labels {'in' if in_order else 'NOT in'} the order of the structures")
-    return good == count and doubled == 0 and in_order and bool(chain.is_finished_ok)
+    return good == count and doubled <= killed and in_order and bool(chain.is_finished_ok)
 
 
 def main() -> None:
@@ -183,7 +198,7 @@ def main() -> None:
         finally:
             verdi("daemon", "stop")
         print(f"{given.count} labels, {given.concurrent} at once, 2 workers, {os.cpu_count()} cores")
-        fine = check(chain, given.count, len(starts.read_text().splitlines()) - WARM)
+        fine = check(chain, given.count, len(starts.read_text().splitlines()) - WARM, given.kill)
         print(f"{wall / given.count:.2f} s wall per label")
         of_workers, of_others = (now - before for now, before in zip(meter.seconds(), (workers, others), strict=True))
         print(
@@ -192,7 +207,7 @@ def main() -> None:
             f"{own / given.count:.3f})"
         )
     if not fine:
-        raise SystemExit("labels are missing or were done twice")
+        raise SystemExit("labels are missing, or more were done twice than workers were killed")
 
 
 if __name__ == "__main__":

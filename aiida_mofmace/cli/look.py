@@ -34,7 +34,9 @@ def status(process: orm.ProcessNode, follow_it: bool, show_all: bool) -> None:
 
     PROCESS is the PK or UUID of any process of the run. With --follow the command ends with the run,
     with 0 if the run is well; Ctrl-C ends the looking, not the run.
+    Processes that a dead worker of the daemon held are handed to the others.
     """
+    from aiida_mofmace.report.daemon import mend_daemon
     from aiida_mofmace.report.progress import follow, tally
     from aiida_mofmace.report.tree import ProcessTree
 
@@ -46,6 +48,10 @@ def status(process: orm.ProcessNode, follow_it: bool, show_all: bool) -> None:
     line = tally(tree)
     if line:
         click.echo(f"\n{line}")
+    if not tree.root.is_terminated:
+        trouble = mend_daemon()
+        if trouble:
+            click.echo(f"\n{trouble}")
     if tree.root.is_terminated and not tree.root.is_finished_ok and process.exit_message:
         click.echo(f"\n{process.exit_message}")
 

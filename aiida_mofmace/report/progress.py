@@ -12,6 +12,7 @@ from typing import TextIO
 from aiida import orm
 from aiida.common.links import LinkType
 
+from aiida_mofmace.report.daemon import mend_daemon
 from aiida_mofmace.report.tree import ProcessRecord, ProcessTree
 
 __all__ = ["INTERRUPTED", "duration", "follow", "tally"]
@@ -38,7 +39,7 @@ _PREFIX = re.compile(r"^\[\d+\|[^|\]]+\|[^\]]+\]:\s*")
 # Workers write at once and a database may hand out identifiers before it commits: look back this far.
 _LOOK_BACK = 200
 _SECONDS_BETWEEN_TALLIES = 5.0
-_SECONDS_BEFORE_ASKING_FOR_THE_DAEMON = 30.0
+_SECONDS_BETWEEN_LOOKS_AT_THE_DAEMON = 30.0
 
 
 def duration(seconds: float) -> str:
@@ -116,6 +117,7 @@ class _Follower:
         self._last_tally = ""
         self._tally_time = float("-inf")
         self._told_paused: set[int] = set()
+        self._last_trouble: str | None = None
 
     def print(self, text: str, when: datetime | None = None) -> None:
         """Print a line behind the time since the run began."""
@@ -133,6 +135,13 @@ class _Follower:
             self._seen.add(pk)
             self.print(self._message(self.tree.records[node], level, text), when)
         return bool(messages) | self._tell_paused() | self._tell_tally(final)
+
+    def look_at_daemon(self) -> None:
+        """Print what keeps the daemon from its work, if it is not what was printed last."""
+        trouble = mend_daemon()
+        if trouble and trouble != self._last_trouble:
+            self.print(trouble)
+        self._last_trouble = trouble
 
     def _new_logs(self) -> list[tuple[int, int, datetime, str, str]]:
         columns = ["id", "dbnode_id", "time", "levelname", "message"]
@@ -171,24 +180,11 @@ class _Follower:
         return True
 
 
-def _daemon_hint() -> str | None:
-    """Say that no daemon runs, where the profile has a broker and so needs one."""
-    from aiida.engine.daemon.client import get_daemon_client
-    from aiida.manage import get_manager
-
-    profile = get_manager().get_profile()
-    if profile is None or not profile.process_control_backend:
-        return None
-    if get_daemon_client(profile.name).is_daemon_running:
-        return None
-    return "the daemon is not running, so nothing moves: start it with `verdi daemon start`"
-
-
 def follow(process: orm.ProcessNode, stream: TextIO | None = None, poll_seconds: float = 2.0) -> int:
     """Print the messages of a run and of all it called until it has ended.
 
-    Only the database is asked, so the run may be anybody's: a daemon's, or one that ended long ago. Ctrl-C ends the
-    looking, not the run.
+    Only the database is asked, so the run may be anybody's: a daemon's, or one that ended long ago. Where nothing moves
+    the daemon is looked at too: it may not run, or wait for a worker that died. Ctrl-C ends the looking, not the run.
 
     :param process: the run
     :param stream: where to print, standard output if None
@@ -198,19 +194,17 @@ def follow(process: orm.ProcessNode, stream: TextIO | None = None, poll_seconds:
     pk = int(process.pk or 0)
     follower = _Follower(ProcessTree(pk), stream if stream is not None else sys.stdout)
     root = follower.tree.root
-    changed, told = time.monotonic(), False
+    looked = time.monotonic()
     try:
         while True:
             is_new = follower.look()
             if root.is_terminated:
                 break
             if is_new:
-                changed, told = time.monotonic(), False
-            elif not told and time.monotonic() - changed > _SECONDS_BEFORE_ASKING_FOR_THE_DAEMON:
-                told = True
-                hint = _daemon_hint()
-                if hint:
-                    follower.print(hint)
+                looked = time.monotonic()
+            elif time.monotonic() - looked > _SECONDS_BETWEEN_LOOKS_AT_THE_DAEMON:
+                looked = time.monotonic()
+                follower.look_at_daemon()
             time.sleep(poll_seconds)
         follower.look(final=True)
     except KeyboardInterrupt:
