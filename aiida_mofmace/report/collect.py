@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from aiida import orm
 from aiida.common.links import LinkType
-from numpy.typing import NDArray
 
+from aiida_mofmace.report.adsorption import isotherm, loading_series
 from aiida_mofmace.report.experiments import NO_EXPERIMENT, measured
 from aiida_mofmace.report.header import header as describe
 from aiida_mofmace.report.provenance import array, dict_output, journal_name, load, output, output_of, setting, text
@@ -28,7 +28,6 @@ from aiida_mofmace.worker.kernels.uncertainty import calibrate
 __all__ = ["collect"]
 
 BAR = 1.0e5
-_FEWEST_SAMPLES = 2
 _METHODS = {"kmeans": "K-means, nearest to each centre", "fps": "farthest point sampling"}
 
 #: Jobs that are one row for all of a round where the phases of a run are listed.
@@ -59,9 +58,9 @@ def collect(process: orm.ProcessNode) -> dict[str, Any]:
         "members": members(tree),
         "selections": _selections(tree),
         "deviations": _deviations(tree),
-        "isotherm": _isotherm(tree),
+        "isotherm": isotherm(tree),
         "uff_isotherm": dict_output(tree, "uff_isotherm", "SamplingWorkChain"),
-        "timeseries": _timeseries(tree),
+        "timeseries": loading_series(tree),
         "heat_of_adsorption": dict_output(tree, "heat_of_adsorption", "MDGCMCIsothermWorkChain"),
         "structural_units": structural_units(tree),
         "binding_sites": binding_sites(tree),
@@ -256,47 +255,6 @@ def _deviations(tree: ProcessTree) -> list[dict[str, Any]]:
         values = scale * np.asarray(sigma_max, dtype=float)
         rows.append({"pk": record.pk, "name": name, "sigma_max": values, "window": [float(v) for v in window]})
     return rows
-
-
-# --------------------------------------------------------------------------------------------------------- the gas
-
-
-def _isotherm(tree: ProcessTree) -> dict[str, Any]:
-    """Read the isotherm; a single independent sample has no error, so a zero that stands for it is left out."""
-    isotherm = dict_output(tree, "isotherm", "MDGCMCIsothermWorkChain")
-    for point in isotherm.get("points", []):
-        samples = point.get("effective_samples")
-        if samples is not None and samples < _FEWEST_SAMPLES:
-            point["loading_mol_per_kg_error"] = point["loading_per_cell_error"] = None
-    return isotherm
-
-
-def _timeseries(tree: ProcessTree) -> list[dict[str, Any]]:
-    """Join the chunks of each pressure.
-
-    :return: by rising pressure: pressure_Pa, step and loading, all chunks behind one another
-    """
-    chunks: dict[float, list[tuple[NDArray[Any], NDArray[Any]]]] = {}
-    for record in tree.labelled("MdGcmcCalculation"):
-        if tree.phase_of(record).label not in ("MDGCMCIsothermWorkChain", tree.root.label):
-            continue
-        node, pressure = output(record, "timeseries"), setting(record, "pressure")
-        step, loading = array(node, "step"), array(node, "loading")
-        if pressure is not None and step is not None and loading is not None and len(step):
-            chunks.setdefault(float(pressure), []).append((step, loading))
-    return [{"pressure_Pa": pressure, **_joined(chunks[pressure])} for pressure in sorted(chunks)]
-
-
-def _joined(parts: list[tuple[NDArray[Any], NDArray[Any]]]) -> dict[str, Any]:
-    """Put chunks behind one another; one that holds what came before it (its series goes on) takes their place."""
-    steps: list[NDArray[Any]] = []
-    loadings: list[NDArray[Any]] = []
-    for step, loading in parts:
-        if steps and step[0] <= steps[-1][-1]:
-            steps, loadings = [], []
-        steps.append(step)
-        loadings.append(loading)
-    return {"step": np.concatenate(steps), "loading": np.concatenate(loadings)}
 
 
 # ------------------------------------------------------------------------------------------------ what is not there

@@ -279,9 +279,9 @@ def _isotherm_point(canvas: Canvas, x: Axis, y: Axis, point: dict[str, Any], *, 
 
 
 def loading_figure(series: Sequence[dict[str, Any]], isotherm: dict[str, Any]) -> str:
-    """Draw the number of molecules against the step, a strip for each pressure, with the mean and its error.
+    """Draw the number of molecules against the step, a strip for each run, with the mean at its pressure and its error.
 
-    :param series: rows with pressure_Pa, step and loading
+    :param series: rows with pressure_Pa, replica, step and loading
     :param isotherm: the points that the series led to, or an empty dictionary
     """
     strip, gap = 64.0, 24.0
@@ -297,7 +297,8 @@ def loading_figure(series: Sequence[dict[str, Any]], isotherm: dict[str, Any]) -
         for tick in y.ticks(2):
             canvas.segment(x.first_pixel, y.at(tick), x.last_pixel, y.at(tick), "grid")
             canvas.text(x.first_pixel - 6, y.at(tick) + 4, number(tick), "tick", anchor="end")
-        canvas.text(x.first_pixel, top - 4, f"{row['pressure_Pa'] / BAR:.4g} bar", "strip")
+        replica = f", replica {row['replica']}" if row.get("replica") else ""
+        canvas.text(x.first_pixel, top - 4, f"{row['pressure_Pa'] / BAR:.4g} bar{replica}", "strip")
         thin = slice(None, None, int(np.ceil(len(row["step"]) / _MOST_STEPS)))
         canvas.line(x(row["step"][thin]), y(row["loading"][thin]), f"s{1 + index % 4} thin")
         point = means.get(round(row["pressure_Pa"], 6))

@@ -102,8 +102,9 @@ def _isotherm(data: dict[str, Any]) -> list[str]:
     if "isotherm" in data["missing"]:
         return [data["missing"]["isotherm"], *_uff(data)]
     isotherm = data["isotherm"]
+    replicas = max((len(point.get("replicas", [])) for point in isotherm["points"]), default=0)
     lines = [
-        f"Isotherm at {isotherm['temperature_K']:g} K",
+        f"Isotherm at {isotherm['temperature_K']:g} K" + (f", {replicas} runs at each pressure" if replicas else ""),
         f"{'pressure':>12}{'loading':>22}{'per cell':>18}{'samples':>9}{'isosteric heat':>22}",
     ]
     for point in isotherm["points"]:

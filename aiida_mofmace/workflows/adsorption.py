@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import isfinite, nan
 from typing import Any
 
 import numpy as np
 from aiida import orm
 from aiida.engine import calcfunction
 
+from aiida_mofmace.worker.kernels.statistics import Estimate, pooled_mean, pooled_value
 from aiida_mofmace.worker.kernels.thermodynamics import (
     cm3_stp_per_gram,
     heat_of_adsorption,
@@ -16,7 +18,7 @@ from aiida_mofmace.worker.kernels.thermodynamics import (
     mole_per_kilogram,
 )
 
-__all__ = ["assemble_heat", "assemble_isotherm", "framework_mass", "is_converged"]
+__all__ = ["assemble_heat", "assemble_isotherm", "framework_mass", "is_converged", "pool_replicas"]
 
 
 def framework_mass(structure: orm.StructureData) -> float:
@@ -50,27 +52,87 @@ def is_converged(results: Mapping[str, Any], mass: float, section: Mapping[str, 
     )
 
 
+def pool_replicas(replicas: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the results of independent runs at one pressure as if they were those of one run.
+
+    Errors are the larger of those within the runs and that of their spread; counts and samples are summed; the steps
+    are those of the shortest run. An isosteric heat needs one of every run.
+
+    :param replicas: results of the hybrid MD-GCMC of each, at least one
+    """
+    first = replicas[0]
+    if len(replicas) == 1:
+        return dict(first)
+    return {
+        **_pooled(replicas),
+        "steps_done": min(each["steps_done"] for each in replicas),
+        "acceptance": {
+            move: {key: sum(each["acceptance"][move][key] for each in replicas) for key in counts}
+            for move, counts in first["acceptance"].items()
+        },
+        "model_holes": sum(each.get("model_holes") or 0 for each in replicas),
+        "components": {
+            name: _pooled([each["components"][name] for each in replicas]) for name in first.get("components", {})
+        },
+        **_pooled_pair(replicas, "mean_volume", "mean_volume_error"),
+    }
+
+
+def _pooled(replicas: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Pool loading and isosteric heat of a gas, or of one component."""
+    pooled = pooled_mean([_loading(each) for each in replicas])
+    return {
+        "mean_loading": pooled.mean,
+        "loading_error": pooled.error if isfinite(pooled.error) else None,
+        "statistical_inefficiency": pooled.statistical_inefficiency,
+        "effective_samples": pooled.effective_samples,
+        "round_trips": pooled.round_trips,
+        "too_short": pooled.too_short,
+        **_pooled_pair(replicas, "isosteric_heat", "isosteric_heat_error"),
+    }
+
+
+def _loading(results: Mapping[str, Any]) -> Estimate:
+    """Return the estimate of a mean loading out of the results it was written to."""
+    error = results.get("loading_error")
+    return Estimate(
+        mean=results["mean_loading"],
+        error=nan if error is None else error,
+        statistical_inefficiency=results["statistical_inefficiency"],
+        equilibration_index=results.get("equilibration_index") or 0,
+        effective_samples=results["effective_samples"],
+        round_trips=results["round_trips"],
+        too_short=results["too_short"],
+    )
+
+
+def _pooled_pair(replicas: Sequence[Mapping[str, Any]], name: str, error_name: str) -> dict[str, float | None]:
+    """Pool a figure that not every run has; None if one has none."""
+    values = [each[name] for each in replicas if each.get(name) is not None]
+    if len(values) < len(replicas):
+        return {name: None, error_name: None}
+    mean, error = pooled_value(values, [nan if each.get(error_name) is None else each[error_name] for each in replicas])
+    return {name: mean, error_name: error if isfinite(error) else None}
+
+
 @calcfunction
 def assemble_isotherm(structure: orm.StructureData, settings: orm.Dict, **results: orm.Dict) -> orm.Dict:
     """Return the isotherm.
 
     :param structure: framework
-    :param settings: gas, section (isotherm section of the parameters) and points: key, pressure, fugacity, chunks and,
-        for a point that failed, reason
-    :param results: of the last chunk of each point, by its key
+    :param settings: gas, section (isotherm section of the parameters) and points: pressure, fugacity and runs, the
+        replicas, each with key, chunks and, if it failed, reason
+    :param results: of the last chunk of each run, by its key
     """
     content = settings.get_dict()
     mass = framework_mass(structure)
-    points = [
-        _point(point, results[point["key"]].get_dict(), mass, content["section"])
-        for point in content["points"]
-        if point["key"] in results
-    ]
-    failed = [
-        {"pressure_Pa": point["pressure"], "reason": point.get("reason", "")}
-        for point in content["points"]
-        if point["key"] not in results
-    ]
+    known = {key: node.get_dict() for key, node in results.items()}
+    points, failed = [], []
+    for point in content["points"]:
+        if any(run["key"] in known for run in point["runs"]):
+            points.append(_point(point, known, mass, content["section"]))
+        else:
+            failed.append({"pressure_Pa": point["pressure"], "reason": _reason(point)})
     return orm.Dict(
         {
             "temperature_K": content["section"]["temperature"],
@@ -83,24 +145,42 @@ def assemble_isotherm(structure: orm.StructureData, settings: orm.Dict, **result
     )
 
 
+def _reason(point: Mapping[str, Any]) -> str:
+    """Say why runs of a point failed, naming them where there are several; empty if none did."""
+    runs = point["runs"]
+    return "; ".join(
+        run["reason"] if len(runs) == 1 else f"{run['key']}: {run['reason']}" for run in runs if run.get("reason")
+    )
+
+
 def _point(
-    point: Mapping[str, Any], results: Mapping[str, Any], mass: float, section: Mapping[str, Any]
+    point: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]], mass: float, section: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return one point in molecules per cell, mol/kg and kJ/mol."""
+    """Return one point in molecules per cell, mol/kg and kJ/mol: the mean of the runs that did not fail, if any."""
+    runs = [run for run in point["runs"] if run["key"] in known]
+    counted = [run for run in runs if not run.get("reason")] or runs
+    results = pool_replicas([known[run["key"]] for run in counted])
+    reason = _reason(point)
     components = results.get("components", {})
+    replicas = [
+        {"reason": run.get("reason", ""), "counted": run in counted, "steps": known[run["key"]]["steps_done"]}
+        | _amounts(known[run["key"]], mass)
+        for run in runs
+    ]
     return {
         "pressure_Pa": point["pressure"],
         "fugacity_Pa": point["fugacity"],
         **_amounts(results, mass),
-        "converged": is_converged(results, mass, section) and not point.get("reason"),
-        "reason": point.get("reason", ""),
+        "converged": is_converged(results, mass, section) and not reason,
+        "reason": reason,
         "acceptance": results["acceptance"],
         "model_holes": results.get("model_holes"),
         "cell_volume_A3": results.get("mean_volume"),
         "cell_volume_A3_error": results.get("mean_volume_error"),
         "components": {name: _amounts(part, mass) for name, part in components.items()} if len(components) > 1 else {},
-        "chunks": point["chunks"],
+        "chunks": sum(run["chunks"] for run in runs),
         "steps": results["steps_done"],
+        "replicas": replicas if len(point["runs"]) > 1 else [],
     }
 
 

@@ -130,6 +130,8 @@ _WHOLE = {
     "md_steps_per_cell_move": 1,
     "committee_size": 2,
     "processes": 1,
+    "replicas": 1,
+    "max_restarts": 0,
 }
 _UFF_PACKAGES = ("aiida_lsmo", "pyzeo")
 _MAY_BE_EMPTY = ("pressures", "loadings")

@@ -12,7 +12,7 @@ from aiida_mofmace.calculations.md_gcmc_batch import MdGcmcBatchCalculation
 
 from .harvest import reason
 
-__all__ = ["Remains", "batch_inputs", "remains_of", "was_stopped"]
+__all__ = ["Remains", "batch_inputs", "gets_on", "remains_of", "run_names", "was_stopped"]
 
 #: Name in a job of one point of what a batch holds by name of the point.
 _SINGULAR = {
@@ -24,13 +24,18 @@ _SINGULAR = {
 }
 
 
+def run_names(point: str, replicas: int) -> list[str]:
+    """Return the names of the runs of a point: its own for a single one."""
+    return [point] if replicas == 1 else [f"{point}_replica_{index:02d}" for index in range(replicas)]
+
+
 class Remains(NamedTuple):
     """What a job has left of one point.
 
     :param outputs: nodes named as the outputs of MdGcmcCalculation
     :param results: content of the results, empty if there are none
     :param stopped: whether it was stopped before its end and can go on
-    :param failure: why nothing has come of it; empty if something has
+    :param failure: why it cannot be made use of; empty if it can
     """
 
     outputs: Mapping[str, orm.Data]
@@ -38,10 +43,16 @@ class Remains(NamedTuple):
     stopped: bool
     failure: str
 
+    @property
+    def has_loading(self) -> bool:
+        """Whether there is a mean loading; a job that was stopped early may have none yet."""
+        return self.results.get("mean_loading") is not None
+
 
 def was_stopped(node: orm.ProcessNode) -> bool:
-    """Whether a job was stopped before its end, by the wall time or by hand, and can go on."""
-    return bool(node.exit_status == MdGcmcCalculation.exit_codes.ERROR_STOPPED_EARLY.status)
+    """Whether a job was ended from outside, by the wall time, by hand or by a machine that failed, and can go on."""
+    codes = MdGcmcCalculation.exit_codes
+    return node.exit_status in (codes.ERROR_STOPPED_EARLY.status, codes.ERROR_NO_OUTPUT.status)
 
 
 def remains_of(job: int | orm.ProcessNode, name: str) -> Remains:
@@ -59,12 +70,36 @@ def remains_of(job: int | orm.ProcessNode, name: str) -> Remains:
     else:
         outputs = {label: given[label] for label in _SINGULAR.values() if label in given}
     results = outputs["results"].get_dict() if "results" in outputs else {}
-    stopped = results.get("status") == "stopped" if is_batch else was_stopped(node)
-    failed = results.get("status") == "failed" if is_batch else not (node.is_finished_ok or stopped)
-    if not failed and results.get("mean_loading") is not None:
-        return Remains(outputs, results, stopped, "")
-    failure = f"<{node.pk}> {results['message']}" if "message" in results else reason(node)
-    return Remains(outputs, results, stopped, failure)
+    status = results.get("status") if is_batch else None  # without one, that of the whole job counts
+    stopped = status == "stopped" if status else was_stopped(node)
+    failed = status == "failed" if status else not (node.is_finished_ok or stopped)
+    remains = Remains(outputs, results, stopped, "")
+    if stopped or (remains.has_loading and not failed):
+        return remains
+    return remains._replace(failure=f"<{node.pk}> {results['message']}" if "message" in results else reason(node))
+
+
+def gets_on(
+    run: dict[str, Any], job: orm.ProcessNode, outputs: Mapping[str, orm.Data], results: Mapping[str, Any]
+) -> bool:
+    """Write down how far a run has come; whether a job has brought it further, which one that was killed need not have.
+
+    A job that was killed leaves no results, but perhaps a checkpoint, which it writes only after some steps.
+
+    :param run: ``steps``, ``state`` (PK of the job whose checkpoint the next one begins from, None for none) and
+        ``stalled`` (jobs in a row that brought nothing); changed in place
+    :param job: one that has ended
+    :param outputs: of the run in this job
+    :param results: of the run in this job, empty if it left none
+    """
+    has_state = "checkpoint" in outputs
+    done = results.get("steps_done")
+    advanced = has_state if done is None else done > run["steps"]
+    run["steps"] = max(run["steps"], done or 0)
+    run["stalled"] = 0 if advanced else run["stalled"] + 1
+    if has_state:
+        run["state"] = job.pk
+    return advanced
 
 
 def batch_inputs(key: str, label: str, runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,12 +17,12 @@ from aiida_mofmace.calculations.md_gcmc_batch import MdGcmcBatchCalculation
 from aiida_mofmace.calculations.validators import first_message
 from aiida_mofmace.data.model import MaceModelData
 
-from .adsorption import assemble_heat, assemble_isotherm, framework_mass, is_converged
+from .adsorption import assemble_heat, assemble_isotherm, framework_mass, is_converged, pool_replicas
 from .checks import check_loadings, check_model, check_pressures
-from .gcmc_runs import batch_inputs, remains_of, was_stopped
+from .gcmc_runs import batch_inputs, gets_on, remains_of, run_names, was_stopped
 from .harvest import reason
 from .inputs import code_node, foundation_model, gas_node
-from .jobs import gas_phase_inputs, gcmc_inputs, md_inputs
+from .jobs import gas_phase_inputs, gcmc_inputs, md_inputs, point_fugacity
 from .ports import define_code, define_system_ports
 from .protocols import filled_builder, resolve
 from .window import RollingWindow
@@ -30,6 +30,8 @@ from .window import RollingWindow
 __all__ = ["MDGCMCIsothermWorkChain"]
 
 _HEAT = ("heat_loaded", "heat_framework", "heat_gas")
+#: Of a run: steps done, jobs in a row that brought nothing, PKs of the jobs with its last checkpoint and last results.
+_BEGINNING = {"steps": 0, "stalled": 0, "state": None, "last": None}
 
 
 def validate_pressures(pressures: orm.List | None, _: Any) -> str | None:
@@ -57,7 +59,9 @@ class MDGCMCIsothermWorkChain(RollingWindow):
     """Loading of the framework with a gas or a mixture at every pressure with an error bar, and the heat of adsorption.
 
     Each pressure is run in chunks, each from the checkpoint of the one before, until the error of the mean loading is
-    small enough or the limit of steps is met. The pressures run side by side, in jobs of their own or all in one.
+    small enough or the limit of steps is met. With `replicas` several runs with seeds of their own are done at each
+    pressure, chunk by chunk alongside, and it is their common mean that has to be good enough. All runs go side by
+    side, in jobs of their own or all in one; one that was stopped or killed goes on from its last checkpoint.
     """
 
     @classmethod
@@ -80,7 +84,8 @@ class MDGCMCIsothermWorkChain(RollingWindow):
             "timeseries",
             dynamic=True,
             valid_type=orm.ArrayData,
-            help="Loading (molecules per cell) and energy (eV) against step of each point: pressure_00 and so on.",
+            help="Loading (molecules per cell) and energy (eV) against step of each run: pressure_00 and so on, with "
+            "replicas pressure_00_replica_00 and so on.",
         )
         spec.output("heat_of_adsorption", valid_type=orm.Dict, required=False, help="Equation 2 of the paper, kJ/mol.")
         spec.outline(cls.setup, while_(cls.should_run_chunks)(cls.run_chunks), cls.inspect_heat, cls.inspect_points)
@@ -127,22 +132,28 @@ class MDGCMCIsothermWorkChain(RollingWindow):
         return filled_builder(cls, inputs)
 
     def setup(self) -> None:
-        """Name the points; the three runs for the heat of adsorption go behind them."""
+        """Name the points and their runs; the three runs for the heat of adsorption go behind them."""
         self.ctx.parameters = self.inputs.parameters.get_dict()
-        self.ctx.section = self.ctx.parameters["isotherm"]
-        pressures = self.inputs.pressures if "pressures" in self.inputs else self.ctx.section["pressures"]
+        self.ctx.section = section = self.ctx.parameters["isotherm"]
+        gas = self.inputs.gas.get_dict()
+        pressures = self.inputs.pressures if "pressures" in self.inputs else section["pressures"]
         self.ctx.mass = framework_mass(self.inputs.structure)
         self.ctx.points = {
-            f"pressure_{index:02d}": {"pressure": float(pressure), "chunks": 0, "steps": 0, "last": None, "reason": ""}
+            f"pressure_{index:02d}": {"pressure": float(pressure), "fugacity": point_fugacity(gas, pressure, section)}
             for index, pressure in enumerate(pressures)
         }
+        target = min(section["chunk_steps"], section["max_steps"])
+        self.ctx.runs = {
+            name: {"point": point, "target": target, "chunks": 0, "reason": "", **_BEGINNING}
+            for point in self.ctx.points
+            for name in run_names(point, section["replicas"])
+        }
         # The heat by equation 2 is that of one kind of molecule; a mixture has its isosteric heats.
-        runs = () if "components" in self.inputs.gas.get_dict() else _HEAT
-        self.ctx.heat = {name: {"parts": 0, "last": None} for name in runs}
-        self.ctx.due = list(self.ctx.points)  # of the points that share a job, those that go on
-        points = ["batch_00"] if self.ctx.section["batch"] else [f"{point}_chunk_00" for point in self.ctx.points]
-        keys = [*points, *runs]
-        self.open_window(keys, self.ctx.parameters["resources"]["max_concurrent"])
+        runs = () if "components" in gas else _HEAT
+        self.ctx.averages = {name: {"parts": 0, **_BEGINNING} for name in runs}
+        self.ctx.due = list(self.ctx.runs)  # of the runs that share a job, those that go on
+        chunks = ["batch_00"] if section["batch"] else [f"{run}_chunk_00" for run in self.ctx.runs]
+        self.open_window([*chunks, *self.ctx.averages], self.ctx.parameters["resources"]["max_concurrent"])
 
     def should_run_chunks(self) -> bool:
         """Whether a point or a run for the heat of adsorption is still to be done."""
@@ -153,33 +164,31 @@ class MDGCMCIsothermWorkChain(RollingWindow):
         return self.advance_window(self.submit_run, self.on_run_finished)
 
     def submit_run(self, key: str) -> orm.ProcessNode:
-        """Submit a chunk of a point, or of all that go on, or a run for the heat of adsorption."""
+        """Submit a chunk of a run, or of all that go on, or a run for the heat of adsorption."""
         if key.startswith("heat"):
             return self._submit_heat(key)
         if not key.startswith("batch"):
             return self.submit(MdGcmcCalculation, self._chunk_inputs(key.partition("_chunk_")[0]))
         chunks = {name: self._chunk_inputs(name) for name in self.ctx.due}
-        label = f"MD-GCMC of {self.inputs.gas['name']} at {len(chunks)} pressures"
+        label = f"MD-GCMC of {self.inputs.gas['name']}, {len(chunks)} runs"
         return self.submit(MdGcmcBatchCalculation, batch_inputs(key, label, chunks))
 
     def _chunk_inputs(self, name: str) -> dict[str, Any]:
-        """Return the inputs of the next chunk of a point, the same whether it shares a job or not.
+        """Return the inputs of the next chunk of a run, the same whether it shares a job or not.
 
         A chunk goes on to a number of steps counted from the very first; one that was stopped is asked for again.
         """
-        point, chunk = self.ctx.points[name], self.ctx.section["chunk_steps"]
-        inputs = gcmc_inputs(
-            f"{name}_chunk_{point['chunks']:02d}",
+        run = self.ctx.runs[name]
+        return gcmc_inputs(
+            f"{name}_chunk_{run['chunks']:02d}",
             self.inputs,
             self.ctx.parameters,
             run=self.ctx.section,
             model=self.inputs.model,
-            pressure=point["pressure"],
-            steps=min(self.ctx.section["max_steps"], (point["steps"] // chunk + 1) * chunk),
-            checkpoint=_checkpoint(point, name),
+            pressure=self._pressure(name),
+            steps=run["target"],
+            checkpoint=_checkpoint(run, name),
         )
-        point["fugacity"] = inputs["parameters"]["fugacity"]
-        return inputs
 
     def _submit_heat(self, key: str) -> orm.ProcessNode:
         section, parameters, model = self.ctx.parameters["heat_of_adsorption"], self.ctx.parameters, self.inputs.model
@@ -190,55 +199,87 @@ class MDGCMCIsothermWorkChain(RollingWindow):
             loading = section["n_molecules"] if name == "heat_loaded" else 0
             run = {"run": section, "model": model, "temperature": section["temperature"], "loading": loading}
             inputs = md_inputs(key, self.inputs, parameters, **run)
-        checkpoint = _checkpoint(self.ctx.heat[name], name)
+        checkpoint = _checkpoint(self.ctx.averages[name], name)
         return self.submit(MaceMdCalculation, inputs | ({} if checkpoint is None else {"checkpoint": checkpoint}))
 
     def on_run_finished(self, key: str, node: orm.ProcessNode) -> None:
-        """Take in a chunk of a point, or of several, or a run for the heat of adsorption."""
+        """Take in a chunk of a run, or of several, or a run for the heat of adsorption."""
         if key.startswith("heat"):
-            self._on_heat_finished(key.partition("_part_")[0], node)
-        elif key.startswith("batch"):
-            self.ctx.due = [name for name in self.ctx.due if self._goes_on(name, node)]
-            if self.ctx.due:
-                self.enqueue(f"batch_{int(key.rpartition('_')[2]) + 1:02d}")
-        else:
-            name = key.partition("_chunk_")[0]
-            if self._goes_on(name, node):
-                self.enqueue(f"{name}_chunk_{self.ctx.points[name]['chunks']:02d}")
+            self._on_average_finished(key.partition("_part_")[0], node)
+            return
+        names = self.ctx.due if key.startswith("batch") else [key.partition("_chunk_")[0]]
+        for name in names:
+            self._take_in(name, node)
+        going = self._going_on(names)
+        if not key.startswith("batch"):
+            for name in going:
+                self.enqueue(f"{name}_chunk_{self.ctx.runs[name]['chunks']:02d}")
+            return
+        self.ctx.due = going
+        if going:
+            self.enqueue(f"batch_{int(key.rpartition('_')[2]) + 1:02d}")
 
-    def _on_heat_finished(self, name: str, node: orm.ProcessNode) -> None:
-        """Go on with a run that was stopped before its end."""
-        run = self.ctx.heat[name]
+    def _on_average_finished(self, name: str, node: orm.ProcessNode) -> None:
+        """Go on with a run that was stopped before its end, unless it gets no further."""
+        run = self.ctx.averages[name]
         run["last"] = node.pk
-        if was_stopped(node) and "checkpoint" in node.outputs:
+        outputs = {label: node.outputs[label] for label in ("results", "checkpoint") if label in node.outputs}
+        gets_on(run, node, outputs, outputs["results"].get_dict() if "results" in outputs else {})
+        if was_stopped(node) and run["stalled"] <= self.ctx.section["max_restarts"]:
             run["parts"] += 1
             self.enqueue(f"{name}_part_{run['parts']:02d}")
 
-    def _goes_on(self, name: str, node: orm.ProcessNode) -> bool:
-        """Take in a chunk of a point; whether it goes on: it is not converged, not at its limit and not broken."""
-        point = self.ctx.points[name]
-        outputs, results, stopped, failure = remains_of(node, name)
-        if failure:
-            point["reason"] = failure
-            self.report(f"{name}, {point['pressure']:g} Pa: {failure}")
-            return False
-        has_advanced = results["steps_done"] > point["steps"]
-        point |= {"last": node.pk, "steps": results["steps_done"], "chunks": point["chunks"] + 1}
-        error = results.get("loading_error")
-        bar = "" if error is None else f" ± {error:.2f}"
-        self.report(
-            f"{name}, {point['pressure']:g} Pa: {results['mean_loading']:.2f}{bar} molecules per cell "
-            f"after {point['steps']} steps"
-        )
-        if results.get("explosion") or "checkpoint" not in outputs or not has_advanced:
-            point["reason"] = (results.get("explosion") or {}).get("message", "the run could not go on")
-            return False
-        converged = is_converged(results, self.ctx.mass, self.ctx.section)
-        return point["steps"] < self.ctx.section["max_steps"] and (stopped or not converged)
+    def _take_in(self, name: str, node: orm.ProcessNode) -> None:
+        """Write down how far a chunk has brought a run, or why the run ends here."""
+        run = self.ctx.runs[name]
+        pressure = self._pressure(name)
+        outputs, results, stopped, failure = remains = remains_of(node, name)
+        advanced = gets_on(run, node, outputs, results)
+        run["chunks"] += 1
+        if remains.has_loading and not failure:
+            run["last"] = node.pk
+            error = results.get("loading_error")
+            bar = "" if error is None else f" ± {error:.2f}"
+            loading = f"{results['mean_loading']:.2f}{bar} molecules per cell"
+            self.report(f"{name}, {pressure:g} Pa: {loading} after {run['steps']} steps")
+        if stopped:
+            limit = self.ctx.section["max_restarts"]
+            run["reason"] = f"{reason(node)}; {limit} restarts brought nothing" if run["stalled"] > limit else ""
+        elif failure or results.get("explosion"):
+            run["reason"] = failure or results["explosion"].get("message", "it blew up")
+        elif "checkpoint" not in outputs or not advanced:
+            run["reason"] = "the run could not go on"
+        if run["reason"]:
+            self.report(f"{name}, {pressure:g} Pa: {run['reason']}")
+
+    def _going_on(self, names: Sequence[str]) -> list[str]:
+        """Return the runs that go on now that these have ended a chunk.
+
+        One that was stopped in the middle goes on by itself. The replicas of a pressure take up the next chunk together
+        when all have done the last one and their common mean is not good enough.
+        """
+        going: list[str] = []
+        for point in dict.fromkeys(self.ctx.runs[name]["point"] for name in names):
+            alive = {name: run for name, run in self.ctx.runs.items() if run["point"] == point and not run["reason"]}
+            behind = [name for name, run in alive.items() if run["steps"] < run["target"]]
+            if behind:
+                going += [name for name in behind if name in names]
+            elif alive and not self._is_done(alive):
+                for run in alive.values():
+                    run["target"] = min(self.ctx.section["max_steps"], run["target"] + self.ctx.section["chunk_steps"])
+                going += list(alive)
+        return going
+
+    def _is_done(self, runs: Mapping[str, Mapping[str, Any]]) -> bool:
+        """Whether the replicas of a point are at the limit of steps, or their common mean is good enough."""
+        if all(run["steps"] >= self.ctx.section["max_steps"] for run in runs.values()):
+            return True
+        results = [remains_of(run["last"], name).results for name, run in runs.items()]
+        return is_converged(pool_replicas(results), self.ctx.mass, self.ctx.section)
 
     def inspect_heat(self) -> None:
         """Compute the heat of adsorption if its three runs came to their ends."""
-        nodes = {name: cast(orm.ProcessNode, orm.load_node(run["last"])) for name, run in self.ctx.heat.items()}
+        nodes = {name: cast(orm.ProcessNode, orm.load_node(run["last"])) for name, run in self.ctx.averages.items()}
         broken = {
             name: node
             for name, node in nodes.items()
@@ -260,15 +301,15 @@ class MDGCMCIsothermWorkChain(RollingWindow):
 
     def inspect_points(self) -> ExitCode | None:
         """Assemble the isotherm; say which points are missing or above the wanted error."""
-        points = [{"key": key, **point} for key, point in self.ctx.points.items()]
         last = {
-            key: remains_of(point["last"], key).outputs
-            for key, point in self.ctx.points.items()
-            if point["last"] is not None
+            name: remains_of(run["last"], name).outputs
+            for name, run in self.ctx.runs.items()
+            if run["last"] is not None
         }
-        failures = "; ".join(f"{p['pressure']:g} Pa: {p['reason']}" for p in points if p["key"] not in last)
         if not last:
-            return self._exit("ERROR_NO_POINT", message=failures)
+            reasons = (f"{self._pressure(name):g} Pa: {run['reason']}" for name, run in self.ctx.runs.items())
+            return self._exit("ERROR_NO_POINT", message="; ".join(reasons))
+        points = [{**point, "runs": self._runs_of(key)} for key, point in self.ctx.points.items()]
         settings = orm.Dict({"gas": self.inputs.gas["name"], "section": self.ctx.section, "points": points})
         results = {key: cast(orm.Dict, outputs["results"]) for key, outputs in last.items()}
         isotherm = assemble_isotherm(self.inputs.structure, settings, **results)
@@ -276,12 +317,23 @@ class MDGCMCIsothermWorkChain(RollingWindow):
         self.out("timeseries", {key: outputs["timeseries"] for key, outputs in last.items()})
         if self.ctx.heat_failure:
             return self._exit("ERROR_HEAT_FAILED", message=self.ctx.heat_failure)
-        if failures:
+        if isotherm["failed"]:
+            failures = "; ".join(f"{point['pressure_Pa']:g} Pa: {point['reason']}" for point in isotherm["failed"])
             return self._exit("WARNING_POINTS_MISSING", message=failures)
         loose = [f"{point['pressure_Pa']:g}" for point in isotherm["points"] if not point["converged"]]
         if loose:
             return self._exit("WARNING_NOT_CONVERGED", pressures=", ".join(loose))
         return None if self.ctx.heat_converged else self._exit("WARNING_HEAT_NOT_CONVERGED")
+
+    def _runs_of(self, point: str) -> list[dict[str, Any]]:
+        """Say of the runs of a point what the isotherm is to tell of them."""
+        told = ("chunks", "reason")
+        runs = self.ctx.runs.items()
+        return [{"key": name, **{item: run[item] for item in told}} for name, run in runs if run["point"] == point]
+
+    def _pressure(self, name: str) -> float:
+        pressure: float = self.ctx.points[self.ctx.runs[name]["point"]]["pressure"]
+        return pressure
 
     def _exit(self, label: str, **values: str) -> ExitCode:
         code: ExitCode = getattr(self.exit_codes, label)
@@ -289,7 +341,7 @@ class MDGCMCIsothermWorkChain(RollingWindow):
 
 
 def _checkpoint(run: Mapping[str, Any], name: str) -> orm.SinglefileData | None:
-    """Return the state to go on from, None for a run that has not begun."""
-    if run["last"] is None:
+    """Return the state to go on from, None for a run that has none yet."""
+    if run["state"] is None:
         return None
-    return cast(orm.SinglefileData, remains_of(run["last"], name).outputs["checkpoint"])
+    return cast(orm.SinglefileData, remains_of(run["state"], name).outputs["checkpoint"])

@@ -31,6 +31,7 @@ __all__ = [
     "md_inputs",
     "md_key",
     "model_head",
+    "point_fugacity",
     "select_inputs",
     "worker_options",
 ]
@@ -163,6 +164,17 @@ def gas_phase_inputs(
     }
 
 
+def point_fugacity(gas: Parameters, pressure: float, run: Parameters) -> float | dict[str, float]:
+    """Return the fugacity of a gas in Pa, or those of the components of a mixture by name.
+
+    :param gas: description of the molecule or the mixture
+    :param pressure: in Pa
+    :param run: section of the parameters with temperature and equation_of_state
+    """
+    values = fugacities(pressure, run["temperature"], mixture(gas), run["equation_of_state"])
+    return values if len(values) > 1 else next(iter(values.values()))
+
+
 def gcmc_inputs(
     key: str,
     inputs: Mapping[str, Any],
@@ -183,7 +195,6 @@ def gcmc_inputs(
     """
     gas = inputs["gas"].get_dict()
     temperature = run["temperature"]
-    values = fugacities(pressure, temperature, mixture(gas), run["equation_of_state"])
     content = {
         **parameters["evaluation"],
         **parameters["md"],
@@ -191,7 +202,7 @@ def gcmc_inputs(
         "surrogate": _surrogate(parameters["gcmc"]["surrogate"], inputs),
         "temperature": temperature,
         "pressure": pressure,
-        "fugacity": values if len(values) > 1 else next(iter(values.values())),
+        "fugacity": point_fugacity(gas, pressure, run),
         "initial_loading": run["initial_loading"],
         "explosion_distance": parameters["md"]["minimum_distance"],
         "steps": steps,

@@ -104,6 +104,20 @@ def test_stopped_run_may_lack_frames_but_keeps_its_checkpoint(aiida_localhost: o
     assert outputs["checkpoint"].filename == "checkpoint.npz"
 
 
+def test_a_run_stopped_before_its_first_average_keeps_its_checkpoint(aiida_localhost: orm.Computer) -> None:
+    """Of the hybrid program, whose series and frames are empty then."""
+    files = {
+        "frames.npz": frames(0),
+        "timeseries.npz": npz(step=np.zeros(0), loading=np.zeros(0)),
+        "checkpoint.npz": MD_FILES["checkpoint.npz"],
+        "output.json": output(status="stopped", reason="walltime", results={"steps_done": 1, "mean_loading": None}),
+    }
+    outputs, code = run(aiida_localhost, "mofmace.md_gcmc", files)
+    assert code.status == 400
+    assert outputs["checkpoint"].content == MD_FILES["checkpoint.npz"]
+    assert outputs["results"]["mean_loading"] is None
+
+
 def test_explosion_leaves_frames_and_no_checkpoint(aiida_localhost: orm.Computer) -> None:
     files = {key: content for key, content in MD_FILES.items() if key != "checkpoint.npz"}
     results = {"explosion": {"message": "too hot"}}

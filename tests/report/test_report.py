@@ -216,12 +216,17 @@ def test_series_is_the_last_chunk_of_each_pressure(run: orm.WorkChainNode, data:
         assert list(row["step"]) == list(range(5, 10_001, 5))
 
 
-def test_chunks_that_go_on_are_put_behind_one_another() -> None:
-    from aiida_mofmace.report.collect import _joined
-
-    joined = _joined([(np.array([5, 10]), np.array([1, 2])), (np.array([15, 20]), np.array([2, 3]))])
-    assert joined["step"].tolist() == [5, 10, 15, 20]
-    assert joined["loading"].tolist() == [1, 2, 2, 3]
+def test_replicas_stand_below_their_mean(data: dict[str, Any], page: str) -> None:
+    """With their own errors, and why one does not count."""
+    assert '<tr class="replica">' not in page
+    first, *rest = data["isotherm"]["points"]
+    rows = [first | {"counted": True, "reason": ""}, first | {"counted": False, "reason": "too hot"}]
+    changed = {**data, "isotherm": {**data["isotherm"], "points": [{**first, "replicas": rows}, *rest]}}
+    changed_page = render(changed)
+    assert changed_page.count('<tr class="replica">') == 2
+    assert "left out: too hot" in changed_page
+    assert "Each loading is the mean of independent runs" in changed_page
+    assert "Isotherm at 303 K, 2 runs at each pressure" in render_summary(changed)
 
 
 def test_deviations_have_their_window(run: orm.WorkChainNode, data: dict[str, Any], page: str) -> None:

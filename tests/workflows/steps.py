@@ -48,8 +48,13 @@ def finished(
     outputs: Mapping[str, Any] | None = None,
     exit_status: int | None = 0,
     message: str = "",
+    *,
+    caller: tuple[orm.ProcessNode, str] | None = None,
 ) -> orm.ProcessNode:
-    """Return the node of a process that looks finished (or at work, for None) with these outputs, namespaces nested."""
+    """Return the node of a process that looks finished (or at work, for None) with these outputs, namespaces nested.
+
+    :param caller: process that called it, and the label of the call
+    """
     is_chain = issubclass(process_class, WorkChain)
     node = orm.WorkChainNode() if is_chain else orm.CalcJobNode(computer=orm.load_computer("localhost"))
     if not is_chain:
@@ -59,6 +64,9 @@ def finished(
     if exit_status is not None:
         node.set_exit_status(exit_status)
         node.set_exit_message(message)
+    if caller is not None:
+        link = LinkType.CALL_WORK if is_chain else LinkType.CALL_CALC
+        node.base.links.add_incoming(caller[0], link_type=link, link_label=caller[1])
     node.store()
     link_type = LinkType.RETURN if is_chain else LinkType.CREATE
     for label, value in _flat(outputs or {}):

@@ -18,17 +18,9 @@ from aiida_mofmace.workflows.adsorption import assemble_heat, is_converged
 from aiida_mofmace.workflows.isotherm import MDGCMCIsothermWorkChain
 
 from ..worker.engine_fixtures import CO2, WATER, write_tiny_mace
+from .isotherm_fixtures import ISOTHERM, batch, chunk, figures, md, run_heat, run_points
 from .steps import finished, mil_120, process_of
 
-ISOTHERM = {
-    "pressures": [1e4, 1e5],
-    "chunk_steps": 100,
-    "min_steps": 200,
-    "max_steps": 300,
-    "error_target": 0.1,
-    "min_effective_samples": 5,
-    "min_exchanges": 4,
-}
 MASS = 494.1  # amu, of the framework's atoms in the cell
 
 
@@ -40,38 +32,6 @@ def chain(codes: dict[str, Any]) -> Any:
     process = process_of(builder)
     process.setup()
     return process
-
-
-def figures(steps: int, loading: float = 2.0, error: float | None = 0.01, **values: Any) -> dict[str, Any]:
-    counts = {"attempted": 10, "accepted": 2}
-    return {
-        "steps_done": steps,
-        "mean_loading": loading,
-        "loading_error": error,
-        "effective_samples": 8.0,
-        "round_trips": 3,
-        "too_short": False,
-        "statistical_inefficiency": 3.0,
-        "acceptance": {"insertion": counts, "deletion": counts},
-        "isosteric_heat": 0.5,
-        "isosteric_heat_error": 0.1,
-        "model_holes": 0,
-        **values,
-    }
-
-
-def chunk(exit_status: int = 0, checkpoint: bool = True, **values: Any) -> orm.ProcessNode:
-    series = orm.ArrayData()
-    series.set_array("loading", np.arange(3))
-    outputs: dict[str, Any] = {"results": orm.Dict(figures(**values)), "timeseries": series}
-    if checkpoint:
-        outputs["checkpoint"] = orm.SinglefileData.from_string("state", "checkpoint.npz")
-    return finished(MdGcmcCalculation, outputs, exit_status, "stopped" if exit_status else "")
-
-
-def md(energy: float, error: float | None = 0.01, exit_status: int = 0, **values: Any) -> orm.ProcessNode:
-    results = orm.Dict({"mean_energy": energy, "mean_energy_error": error, "too_short": False, **values})
-    return finished(MaceMdCalculation, {"results": results}, exit_status, "it broke" if exit_status else "")
 
 
 def test_points_first_then_the_runs_for_the_heat(chain: Any) -> None:
@@ -149,7 +109,7 @@ def test_chunks_go_on_until_the_error_is_small(chain: Any) -> None:
     chain.close_window()
     chain.on_run_finished("pressure_00_chunk_01", chunk(steps=200))
     assert chain.ctx.window["queue"] == []
-    assert chain.ctx.points["pressure_00"]["chunks"] == 2
+    assert chain.ctx.runs["pressure_00"]["chunks"] == 2
 
 
 def test_chunks_end_at_the_limit(chain: Any) -> None:
@@ -157,18 +117,6 @@ def test_chunks_end_at_the_limit(chain: Any) -> None:
     for number, steps in enumerate((100, 200, 300)):
         chain.on_run_finished(f"pressure_00_chunk_{number:02d}", chunk(steps=steps, error=1.0))
     assert chain.ctx.window["queue"] == ["pressure_00_chunk_01", "pressure_00_chunk_02"]
-
-
-def test_a_chunk_that_was_stopped_goes_on(chain: Any) -> None:
-    """To the same last step; one that does not get on is given up."""
-    chain.close_window()
-    chain.on_run_finished("pressure_00_chunk_00", chunk(exit_status=400, steps=60))
-    chain.submit_run("pressure_00_chunk_01")
-    assert chain.submitted[-1][1]["parameters"]["steps"] == 100
-    chain.close_window()
-    chain.on_run_finished("pressure_00_chunk_01", chunk(exit_status=400, steps=60))
-    assert chain.ctx.window["queue"] == []
-    assert chain.ctx.points["pressure_00"]["reason"] == "the run could not go on"
 
 
 @pytest.mark.parametrize(
@@ -214,20 +162,6 @@ def test_heat_by_hand(aiida_profile: Any) -> None:
     unknown = assemble_heat(settings, results[0], results[1], single)
     assert unknown["error_kJ_per_mol"] is None
     assert not unknown["converged"]
-
-
-def run_heat(chain: Any, **nodes: orm.ProcessNode) -> None:
-    runs = {"heat_loaded": md(-11.0), "heat_framework": md(-10.0), "heat_gas": md(-0.5), **nodes}
-    for key, node in runs.items():
-        chain.on_run_finished(key, node)
-    chain.inspect_heat()
-
-
-def run_points(chain: Any, *values: dict[str, Any]) -> Any:
-    for index, given in enumerate(values):
-        chain.submit_run(f"pressure_{index:02d}_chunk_00")
-        chain.on_run_finished(f"pressure_{index:02d}_chunk_00", chunk(**{"steps": 300, **given}))
-    return chain.inspect_points()
 
 
 def test_a_good_isotherm(chain: Any) -> None:
@@ -312,19 +246,6 @@ def test_pressures_as_an_input_of_their_own(codes: dict[str, Any]) -> None:
     assert [point["pressure"] for point in process.ctx.points.values()] == [5.0, 6.0, 7.0]
 
 
-def batch(*, exit_status: int = 0, **points: dict[str, Any]) -> orm.ProcessNode:
-    """A job of several points, each with the figures given; those without a loading have failed."""
-    spaces: dict[str, Any] = {"systems": {}, "timeseries": {}, "checkpoints": {}}
-    for name, values in points.items():
-        status = values.pop("status", "finished")
-        content = {"message": "it blew up"} if status == "failed" else figures(**values)
-        spaces["systems"][name] = orm.Dict({**content, "status": status})
-        if status != "failed":
-            spaces["timeseries"][name] = orm.ArrayData(np.arange(3))
-            spaces["checkpoints"][name] = orm.SinglefileData.from_string(name, "checkpoint.npz")
-    return finished(MdGcmcBatchCalculation, spaces, exit_status)
-
-
 @pytest.fixture
 def batched(codes: dict[str, Any]) -> Any:
     section = {**ISOTHERM, "pressures": [1e3, 1e4, 1e5], "batch": True}
@@ -383,16 +304,6 @@ def test_converged_points_leave_the_job_and_failed_ones_do_too(batched: Any) -> 
     assert [point["converged"] for point in points] == [True, False, False]
     assert "it blew up" in points[1]["reason"]
     assert (code.status, code.message.split(";")[0]) == (701, "Not converged: 10000, 100000 Pa")
-
-
-def test_a_shared_job_that_was_killed(batched: Any) -> None:
-    batched.close_window()
-    batched.on_run_finished("batch_00", finished(MdGcmcBatchCalculation, {}, 301, "killed"))
-    assert batched.ctx.window["queue"] == []
-    run_heat(batched)
-    code = batched.inspect_points()
-    assert code.status == 301
-    assert "killed" in code.message
 
 
 @pytest.mark.slow

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from types import ModuleType
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Estimate", "estimate_mean", "pooled_mean", "statistical_inefficiency"]
+__all__ = ["Estimate", "estimate_mean", "pooled_mean", "pooled_value", "statistical_inefficiency"]
 
 _SHORTEST_SERIES = 10  # fewer values hold no information on a correlation time
 _FEWEST_EFFECTIVE_SAMPLES = 25.0  # with fewer, and few round trips, more than one interval in 20 misses the mean
@@ -207,15 +207,29 @@ def pooled_mean(replicas: Sequence[Estimate]) -> Estimate:
 
     number = len(replicas)
     means, errors = (np.array([getattr(each, name) for each in replicas]) for name in ("mean", "error"))
-    own, spread = np.sqrt(np.sum(errors**2)) / number, np.std(means, ddof=1) / np.sqrt(number)
+    mean, error = pooled_value(means, errors)
     weights = 1.0 / np.maximum(errors, np.finfo(float).tiny) ** 2
-    squares = np.sum(weights * (means - np.average(means, weights=weights)) ** 2) if np.isfinite(own) else np.inf
+    is_known = np.all(np.isfinite(errors))
+    squares = np.sum(weights * (means - np.average(means, weights=weights)) ** 2) if is_known else np.inf
     return Estimate(
-        mean=float(means.mean()),
-        error=float(np.maximum(own, spread)),
+        mean=mean,
+        error=error,
         statistical_inefficiency=max(each.statistical_inefficiency for each in replicas),
         equilibration_index=max(each.equilibration_index for each in replicas),
         effective_samples=sum(each.effective_samples for each in replicas),
         round_trips=sum(each.round_trips for each in replicas),
         too_short=any(each.too_short for each in replicas) or bool(chi2.sf(squares, number - 1) < _DISAGREEMENT),
     )
+
+
+def pooled_value(values: ArrayLike, errors: ArrayLike) -> tuple[float, float]:
+    """Mean of independent results, and its error: the larger of that from their errors and that from their spread.
+
+    :param values: of at least two runs, shape (n,)
+    :param errors: their standard errors, NaN where one is not known, shape (n,)
+    :return: mean; standard error, NaN if one of the errors is
+    """
+    means, own = np.asarray(values, dtype=np.float64), np.asarray(errors, dtype=np.float64)
+    number = len(means)
+    spread = np.std(means, ddof=1) / np.sqrt(number)
+    return float(means.mean()), float(np.maximum(np.sqrt(np.sum(own**2)) / number, spread))

@@ -1,0 +1,48 @@
+"""Loadings against the step, of runs in jobs of their own and of runs that shared a job."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from aiida import orm
+
+from aiida_mofmace.report.adsorption import loading_series
+from aiida_mofmace.report.figures import loading_figure
+from aiida_mofmace.report.tree import ProcessTree
+
+from .fake_run import FakeRun
+
+
+def series(steps: list[int], loadings: list[int]) -> orm.ArrayData:
+    return orm.ArrayData({"step": np.array(steps), "loading": np.array(loadings)})
+
+
+def test_series_of_runs_that_shared_a_job(aiida_profile: Any) -> None:
+    """Two chunks that go on from each other, of two replicas; the second was killed before it left anything."""
+    run = FakeRun()
+    chain = run.process("MDGCMCIsothermWorkChain", None, "isotherm", {})
+    names = ["pressure_00_replica_00", "pressure_00_replica_01"]
+    for number, steps in enumerate(([5, 10], [15, 20])):
+        parameters = orm.Dict({"pressure": 1e4, "systems": {name: {"steps": steps[-1]} for name in names}})
+        job = run.process("MdGcmcBatchCalculation", chain, f"batch_{number:02d}", {"parameters": parameters})
+        left = names if number == 0 else names[:1]
+        run.create(job, **{f"timeseries__{name}": series(steps, [number + 1] * 2) for name in left})
+    first, second = loading_series(ProcessTree(chain.pk))
+    assert [(row["pressure_Pa"], row["replica"]) for row in (first, second)] == [(1e4, 1), (1e4, 2)]
+    assert first["step"].tolist() == [5, 10, 15, 20]
+    assert first["loading"].tolist() == [1, 1, 2, 2]
+    assert second["step"].tolist() == [5, 10]
+    assert "0.1 bar, replica 2" in loading_figure([first, second], {})
+
+
+def test_a_chunk_that_holds_what_came_before_takes_its_place(aiida_profile: Any) -> None:
+    run = FakeRun()
+    chain = run.process("MDGCMCIsothermWorkChain", None, "isotherm", {})
+    for number, steps in enumerate(([5, 10], [5, 10, 15])):
+        inputs = {"parameters": orm.Dict({"pressure": 1e4})}
+        job = run.process("MdGcmcCalculation", chain, f"pressure_00_chunk_{number:02d}", inputs)
+        run.create(job, timeseries=series(steps, steps))
+    (row,) = loading_series(ProcessTree(chain.pk))
+    assert row["step"].tolist() == [5, 10, 15]
+    assert row["replica"] is None
