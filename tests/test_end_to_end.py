@@ -46,6 +46,7 @@ TINY: dict[str, Any] = {
     "validation": {"loadings": [0, 1], "n_frames": 2, **SHORT},
     "isotherm": {"pressures": [1.0e5, 1.0e6], "chunk_steps": 100, "min_steps": 200, "max_steps": 200, "stride": 10},
     "heat_of_adsorption": SHORT,
+    "henry_coefficient": {"insertions": 0},
 }
 
 

@@ -33,6 +33,7 @@ BUDGET: dict[str, Any] = {
     "validation": {"loadings": [0, 1], "n_frames": 2, **SHORT},
     "isotherm": {"pressures": [1.0e5], "chunk_steps": 200, "min_steps": 200, "max_steps": 200},
     "heat_of_adsorption": SHORT,
+    "henry_coefficient": {"insertions": 0},
 }
 #: CALF-20, a zinc triazolate oxalate.
 CALF_20 = Path(__file__).parent / "fixtures" / "CALF-20_44atoms.cif"

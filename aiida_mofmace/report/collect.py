@@ -39,8 +39,8 @@ def collect(process: orm.ProcessNode) -> dict[str, Any]:
 
     :param process: the run, finished or not
     :return: header, phases, labels, failures, flagged, learning_curve, parity, members, selections, deviations,
-        isotherm, uff_isotherm, timeseries, heat_of_adsorption, structural_units, binding_sites, experiment, warnings
-        and missing (part -> reason)
+        isotherm, uff_isotherm, timeseries, heat_of_adsorption, henry_coefficient, structural_units, binding_sites,
+        experiment, warnings and missing (part -> reason)
     """
     tree = ProcessTree(int(process.pk or 0))
     header = describe(process, tree)
@@ -62,6 +62,7 @@ def collect(process: orm.ProcessNode) -> dict[str, Any]:
         "uff_isotherm": dict_output(tree, "uff_isotherm", "SamplingWorkChain"),
         "timeseries": loading_series(tree),
         "heat_of_adsorption": dict_output(tree, "heat_of_adsorption", "MDGCMCIsothermWorkChain"),
+        "henry_coefficient": dict_output(tree, "henry_coefficient", "MDGCMCIsothermWorkChain"),
         "structural_units": structural_units(tree),
         "binding_sites": binding_sites(tree),
         "experiment": experiment,

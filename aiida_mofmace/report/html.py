@@ -13,7 +13,7 @@ from aiida_mofmace.report import figures
 from aiida_mofmace.report.collect import BAR, collect
 from aiida_mofmace.report.picture import structure_picture
 from aiida_mofmace.report.progress import duration
-from aiida_mofmace.report.summary import with_error
+from aiida_mofmace.report.summary import with_error, with_power
 from aiida_mofmace.report.svg import MINUS, limits
 from aiida_mofmace.report.units import alpha_figure, units_figure
 
@@ -47,7 +47,7 @@ def render(data: dict[str, Any]) -> str:
     environment.filters.update(
         {"duration": duration, "bar": _bar, "moment": _moment, "acceptance": _acceptance, "chemical": _chemical}
     )
-    environment.globals["with_error"] = _with_error
+    environment.globals |= {"with_error": _with_error, "with_power": with_power}
     page = environment.get_template("report.html.j2")
     return page.render(data=data, figures=_figures(data), highlights=_highlights(data))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from aiida import orm
@@ -9,7 +10,9 @@ from aiida import orm
 from aiida_mofmace.report.collect import BAR, collect
 from aiida_mofmace.report.progress import duration
 
-__all__ = ["print_summary", "summary", "with_error"]
+__all__ = ["print_summary", "summary", "with_error", "with_power"]
+
+_HIGH = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def with_error(value: float | None, error: float | None, digits: int = 2, unit: str = "") -> str:
@@ -18,6 +21,17 @@ def with_error(value: float | None, error: float | None, digits: int = 2, unit: 
         return "-"
     text = f"{value:.{digits}f}" if error is None else f"{value:.{digits}f} ± {error:.{digits}f}"
     return f"{text} {unit}".rstrip()
+
+
+def with_power(value: float | None, error: float | None, unit: str = "") -> str:
+    """Write ``(1.23 ± 0.04)·10⁻⁵ unit``; a missing value is a dash, a missing error is left out."""
+    size = max(abs(value or 0.0), error or 0.0)
+    if value is None or size == 0.0:
+        return with_error(value, error, 2, unit)
+    power = math.floor(math.log10(size))
+    scaled = with_error(value / 10.0**power, None if error is None else error / 10.0**power)
+    text = scaled if error is None else f"({scaled})"
+    return f"{text}·10{str(power).translate(_HIGH)} {unit}".rstrip()
 
 
 def summary(process: orm.ProcessNode) -> str:
@@ -49,7 +63,7 @@ def render(data: dict[str, Any]) -> str:
     ]
     if header["exit_message"]:
         lines.append(f"  {header['exit_message']}")
-    sections = (_labels, _validation, _isotherm, _heat, _times)
+    sections = (_labels, _validation, _isotherm, _heat_and_henry, _times)
     return "\n".join([*lines, *(line for section in sections for line in ("", *section(data)))])
 
 
@@ -142,6 +156,26 @@ def _heat(data: dict[str, Any]) -> list[str]:
     beside = f"; measured: {', '.join(measured)}" if measured else ""
     mark = "" if heat.get("converged", True) else ", not converged"
     return [f"Heat of adsorption at {heat['temperature_K']:g} K: {value}{mark}{beside}"]
+
+
+def _henry(data: dict[str, Any]) -> list[str]:
+    """Write each Henry coefficient, and the slope of the lowest point beside it."""
+    henry, slopes = data["henry_coefficient"], data["isotherm"].get("low_pressure_slope", {})
+    lines = []
+    for name, row in henry.get("gases", {}).items():
+        value = with_power(row["value_mol_per_kg_Pa"], row["error_mol_per_kg_Pa"], "mol/(kg Pa)")
+        line = f"Henry coefficient of {name} at {henry['temperature_K']:g} K: {value}"
+        slope = slopes.get(name)
+        if slope:
+            beside = with_power(slope["value_mol_per_kg_Pa"], slope["error_mol_per_kg_Pa"])
+            mark = "" if slope["converged"] else ", not converged"
+            line += f"; loading over fugacity at {slope['pressure_Pa'] / BAR:.4g} bar: {beside}{mark}"
+        lines.append(line)
+    return lines
+
+
+def _heat_and_henry(data: dict[str, Any]) -> list[str]:
+    return [*_heat(data), *_henry(data)]
 
 
 def _times(data: dict[str, Any]) -> list[str]:

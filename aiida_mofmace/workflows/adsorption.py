@@ -18,7 +18,7 @@ from aiida_mofmace.worker.kernels.thermodynamics import (
     mole_per_kilogram,
 )
 
-__all__ = ["assemble_heat", "assemble_isotherm", "framework_mass", "is_converged", "pool_replicas"]
+__all__ = ["assemble_heat", "assemble_henry", "assemble_isotherm", "framework_mass", "is_converged", "pool_replicas"]
 
 
 def framework_mass(structure: orm.StructureData) -> float:
@@ -141,6 +141,7 @@ def assemble_isotherm(structure: orm.StructureData, settings: orm.Dict, **result
             "cell_volume_A3": abs(float(np.linalg.det(np.asarray(structure.cell)))),
             "points": points,
             "failed": failed,
+            "low_pressure_slope": _slopes(min(points, key=lambda point: point["pressure_Pa"]), content["gas"]),
         }
     )
 
@@ -182,6 +183,25 @@ def _point(
         "steps": results["steps_done"],
         "replicas": replicas if len(point["runs"]) > 1 else [],
     }
+
+
+def _slopes(point: Mapping[str, Any], gas: str) -> dict[str, Any]:
+    """Return loading over fugacity of the lowest point in mol/(kg Pa), to be held against the Henry coefficient.
+
+    :return: by name of the gas or component
+    """
+    parts = point["components"] or {gas: point}
+    fugacities = point["fugacity_Pa"] if isinstance(point["fugacity_Pa"], Mapping) else {gas: point["fugacity_Pa"]}
+    slopes = {}
+    for name, part in parts.items():
+        error = part["loading_mol_per_kg_error"]
+        slopes[name] = {
+            "pressure_Pa": point["pressure_Pa"],
+            "converged": point["converged"],
+            "value_mol_per_kg_Pa": part["loading_mol_per_kg"] / fugacities[name],
+            "error_mol_per_kg_Pa": None if error is None else error / fugacities[name],
+        }
+    return slopes
 
 
 def _amounts(results: Mapping[str, Any], mass: float) -> dict[str, Any]:
@@ -232,3 +252,27 @@ def assemble_heat(settings: orm.Dict, loaded: orm.Dict, framework: orm.Dict, gas
             **{f"energy_{name}_error_eV": errors[name] for name in runs},
         }
     )
+
+
+@calcfunction
+def assemble_henry(settings: orm.Dict, **results: orm.Dict) -> orm.Dict:
+    """Return Henry coefficients with their errors, and isosteric heats where the loading is small.
+
+    :param settings: temperature in K, and gases, the name of the gas by that of the run
+    :param results: of test-particle insertions into the empty framework, by name of the run
+    """
+    gases = {}
+    for key, name in settings["gases"].items():
+        row = results[key].get_dict()
+        gases[name] = {
+            "value_mol_per_kg_Pa": row["henry"],
+            "error_mol_per_kg_Pa": row["henry_error"],
+            "value_molecules_per_cell_Pa": row["henry_molecules_per_pascal"],
+            "error_molecules_per_cell_Pa": row["henry_molecules_per_pascal_error"],
+            "isosteric_heat_kJ_per_mol": kilojoule_per_mole(row["heat"]),
+            "isosteric_heat_error_kJ_per_mol": kilojoule_per_mole(row["heat_error"]),
+            "insertions": row["insertions"]["attempted"],
+            "model_holes": row["model_holes"],
+            "steps": row["steps_done"],
+        }
+    return orm.Dict({"temperature_K": settings["temperature"], "gases": gases})

@@ -51,8 +51,26 @@ __all__ = [
 
 
 def validate_parameters(parameters: orm.Dict | None, _: Any) -> str | None:
-    """Refuse parameters with values that make no sense, wherever they stand."""
-    return None if parameters is None else check_parameters(parameters.get_dict())
+    """Refuse parameters with values that make no sense, wherever they stand, and those that do not go together."""
+    if parameters is None:
+        return None
+    content = parameters.get_dict()
+    return check_parameters(content) or _check_henry(content)
+
+
+def _check_henry(parameters: Mapping[str, Any]) -> str | None:
+    """Refuse insertions on trial into a cell that changes, and those that never begin."""
+    section = parameters.get("henry_coefficient")
+    if section is None or not section["insertions"]:
+        return None
+    if parameters["gcmc"]["flexible_cell"] != "none":
+        return (
+            "henry_coefficient is that of a cell that does not change; set henry_coefficient.insertions to 0, "
+            "or gcmc.flexible_cell to none"
+        )
+    if section["equilibration_steps"] >= section["steps"]:
+        return "henry_coefficient.equilibration_steps must be fewer than henry_coefficient.steps"
+    return None
 
 
 def check_parameters(parameters: Mapping[str, Any], prefix: str = "") -> str | None:
@@ -107,6 +125,7 @@ _WHOLE = {
     "loadings": 0,
     "initial_loading": 0,
     "equilibration_steps": 0,
+    "insertions": 0,
     "max_rounds": 0,
     "n_empty": 0,
     "n_per_loading": 0,

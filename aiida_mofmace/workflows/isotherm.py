@@ -11,25 +11,25 @@ from aiida.engine import ExitCode, while_
 from aiida.engine.processes.builder import ProcessBuilder
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
-from aiida_mofmace.calculations.mace_md import MaceMdCalculation
 from aiida_mofmace.calculations.md_gcmc import MdGcmcCalculation
 from aiida_mofmace.calculations.md_gcmc_batch import MdGcmcBatchCalculation
 from aiida_mofmace.calculations.validators import first_message
 from aiida_mofmace.data.model import MaceModelData
 
-from .adsorption import assemble_heat, assemble_isotherm, framework_mass, is_converged, pool_replicas
+from .adsorption import assemble_heat, assemble_henry, assemble_isotherm, framework_mass, is_converged, pool_replicas
+from .averages import average_job, average_names, henry_gases, is_average
 from .checks import check_loadings, check_model, check_pressures
 from .gcmc_runs import batch_inputs, gets_on, remains_of, run_names, was_stopped
 from .harvest import reason
 from .inputs import code_node, foundation_model, gas_node
-from .jobs import gas_phase_inputs, gcmc_inputs, md_inputs, point_fugacity
+from .jobs import gcmc_inputs, point_fugacity
 from .ports import define_code, define_system_ports
 from .protocols import filled_builder, resolve
 from .window import RollingWindow
 
 __all__ = ["MDGCMCIsothermWorkChain"]
 
-_HEAT = ("heat_loaded", "heat_framework", "heat_gas")
+_SECTIONS = "isotherm, heat_of_adsorption, henry_coefficient, md, gcmc, evaluation and resources"
 #: Of a run: steps done, jobs in a row that brought nothing, PKs of the jobs with its last checkpoint and last results.
 _BEGINNING = {"steps": 0, "stalled": 0, "state": None, "last": None}
 
@@ -69,7 +69,7 @@ class MDGCMCIsothermWorkChain(RollingWindow):
         """Declare ports, outline and exit codes."""
         super().define(spec)
         define_code(spec)
-        define_system_ports(spec, "isotherm, heat_of_adsorption, md, gcmc, evaluation and resources", mixtures=True)
+        define_system_ports(spec, _SECTIONS, mixtures=True)
         spec.input("model", valid_type=MaceModelData, help="Model that gives energies and forces.")
         spec.input(
             "pressures",
@@ -88,7 +88,20 @@ class MDGCMCIsothermWorkChain(RollingWindow):
             "replicas pressure_00_replica_00 and so on.",
         )
         spec.output("heat_of_adsorption", valid_type=orm.Dict, required=False, help="Equation 2 of the paper, kJ/mol.")
-        spec.outline(cls.setup, while_(cls.should_run_chunks)(cls.run_chunks), cls.inspect_heat, cls.inspect_points)
+        spec.output(
+            "henry_coefficient",
+            valid_type=orm.Dict,
+            required=False,
+            help="Loading over fugacity where both are small, mol/(kg Pa) and molecules per cell and Pa, and the heat "
+            "there, kJ/mol, by name of the gas; from test-particle insertion.",
+        )
+        spec.outline(
+            cls.setup,
+            while_(cls.should_run_chunks)(cls.run_chunks),
+            cls.inspect_heat,
+            cls.inspect_henry,
+            cls.inspect_points,
+        )
         spec.exit_code(301, "ERROR_NO_POINT", message="No pressure gave a loading: {message}")
         spec.exit_code(302, "ERROR_HEAT_FAILED", message="There is an isotherm, but no heat of adsorption: {message}")
         spec.exit_code(
@@ -102,6 +115,7 @@ class MDGCMCIsothermWorkChain(RollingWindow):
             "WARNING_HEAT_NOT_CONVERGED",
             message="A mean energy of the heat of adsorption is not to be relied on; raise heat_of_adsorption.steps.",
         )
+        spec.exit_code(704, "WARNING_NO_HENRY", message="A Henry coefficient is missing: {message}")
 
     @classmethod
     def get_builder_from_protocol(
@@ -132,7 +146,7 @@ class MDGCMCIsothermWorkChain(RollingWindow):
         return filled_builder(cls, inputs)
 
     def setup(self) -> None:
-        """Name the points and their runs; the three runs for the heat of adsorption go behind them."""
+        """Name the points and their runs; the runs for heat and Henry coefficient go behind them."""
         self.ctx.parameters = self.inputs.parameters.get_dict()
         self.ctx.section = section = self.ctx.parameters["isotherm"]
         gas = self.inputs.gas.get_dict()
@@ -148,9 +162,7 @@ class MDGCMCIsothermWorkChain(RollingWindow):
             for point in self.ctx.points
             for name in run_names(point, section["replicas"])
         }
-        # The heat by equation 2 is that of one kind of molecule; a mixture has its isosteric heats.
-        runs = () if "components" in gas else _HEAT
-        self.ctx.averages = {name: {"parts": 0, **_BEGINNING} for name in runs}
+        self.ctx.averages = {name: {"parts": 0, **_BEGINNING} for name in average_names(gas, self.ctx.parameters)}
         self.ctx.due = list(self.ctx.runs)  # of the runs that share a job, those that go on
         chunks = ["batch_00"] if section["batch"] else [f"{run}_chunk_00" for run in self.ctx.runs]
         self.open_window([*chunks, *self.ctx.averages], self.ctx.parameters["resources"]["max_concurrent"])
@@ -164,9 +176,11 @@ class MDGCMCIsothermWorkChain(RollingWindow):
         return self.advance_window(self.submit_run, self.on_run_finished)
 
     def submit_run(self, key: str) -> orm.ProcessNode:
-        """Submit a chunk of a run, or of all that go on, or a run for the heat of adsorption."""
-        if key.startswith("heat"):
-            return self._submit_heat(key)
+        """Submit a chunk of a run, or of all that go on, or a run for heat or Henry coefficient."""
+        if is_average(key):
+            name = key.partition("_part_")[0]
+            checkpoint = _checkpoint(self.ctx.averages[name], name)
+            return self.submit(*average_job(key, self.inputs, self.ctx.parameters, checkpoint))
         if not key.startswith("batch"):
             return self.submit(MdGcmcCalculation, self._chunk_inputs(key.partition("_chunk_")[0]))
         chunks = {name: self._chunk_inputs(name) for name in self.ctx.due}
@@ -190,21 +204,9 @@ class MDGCMCIsothermWorkChain(RollingWindow):
             checkpoint=_checkpoint(run, name),
         )
 
-    def _submit_heat(self, key: str) -> orm.ProcessNode:
-        section, parameters, model = self.ctx.parameters["heat_of_adsorption"], self.ctx.parameters, self.inputs.model
-        name = key.partition("_part_")[0]
-        if name == "heat_gas":
-            inputs = gas_phase_inputs(key, self.inputs, parameters, section, model)
-        else:
-            loading = section["n_molecules"] if name == "heat_loaded" else 0
-            run = {"run": section, "model": model, "temperature": section["temperature"], "loading": loading}
-            inputs = md_inputs(key, self.inputs, parameters, **run)
-        checkpoint = _checkpoint(self.ctx.averages[name], name)
-        return self.submit(MaceMdCalculation, inputs | ({} if checkpoint is None else {"checkpoint": checkpoint}))
-
     def on_run_finished(self, key: str, node: orm.ProcessNode) -> None:
-        """Take in a chunk of a run, or of several, or a run for the heat of adsorption."""
-        if key.startswith("heat"):
+        """Take in a chunk of a run, or of several, or a run for heat or Henry coefficient."""
+        if is_average(key):
             self._on_average_finished(key.partition("_part_")[0], node)
             return
         names = self.ctx.due if key.startswith("batch") else [key.partition("_chunk_")[0]]
@@ -279,7 +281,7 @@ class MDGCMCIsothermWorkChain(RollingWindow):
 
     def inspect_heat(self) -> None:
         """Compute the heat of adsorption if its three runs came to their ends."""
-        nodes = {name: cast(orm.ProcessNode, orm.load_node(run["last"])) for name, run in self.ctx.averages.items()}
+        nodes = self._last_of("heat_")
         broken = {
             name: node
             for name, node in nodes.items()
@@ -298,6 +300,31 @@ class MDGCMCIsothermWorkChain(RollingWindow):
         bar = "" if error is None else f" ± {error:.1f}"
         note = "" if heat["converged"] else ", not converged"
         self.report(f"heat of adsorption {heat['value_kJ_per_mol']:.1f}{bar} kJ/mol{note}")
+
+    def inspect_henry(self) -> None:
+        """Hand out the Henry coefficients that could be had."""
+        nodes = self._last_of("henry")
+        results = {name: node.outputs.results for name, node in nodes.items() if node.is_finished_ok}
+        known = {name: node for name, node in results.items() if node["henry"] is not None}
+        failures = {name: reason(node) for name, node in nodes.items() if name not in results}
+        failures |= {name: "needs more insertions" for name in results if name not in known}
+        self.ctx.henry_failure = "; ".join(f"{name} {why}" for name, why in failures.items())
+        if not known:
+            return
+        gases = henry_gases(self.inputs.gas.get_dict(), self.ctx.parameters)
+        names = {name: gases[name]["name"] for name in known}
+        henry = assemble_henry(orm.Dict({"temperature": self.ctx.section["temperature"], "gases": names}), **known)
+        self.out("henry_coefficient", henry)
+        for name, row in henry["gases"].items():
+            value, error = row["value_mol_per_kg_Pa"], row["error_mol_per_kg_Pa"]
+            self.report(f"Henry coefficient of {name} {value:.3g} ± {error:.1g} mol/(kg Pa)")
+
+    def _last_of(self, prefix: str) -> dict[str, orm.ProcessNode]:
+        """Return the last jobs of the runs whose names begin so."""
+        runs = self.ctx.averages.items()
+        return {
+            name: cast(orm.ProcessNode, orm.load_node(run["last"])) for name, run in runs if name.startswith(prefix)
+        }
 
     def inspect_points(self) -> ExitCode | None:
         """Assemble the isotherm; say which points are missing or above the wanted error."""
@@ -323,7 +350,9 @@ class MDGCMCIsothermWorkChain(RollingWindow):
         loose = [f"{point['pressure_Pa']:g}" for point in isotherm["points"] if not point["converged"]]
         if loose:
             return self._exit("WARNING_NOT_CONVERGED", pressures=", ".join(loose))
-        return None if self.ctx.heat_converged else self._exit("WARNING_HEAT_NOT_CONVERGED")
+        if not self.ctx.heat_converged:
+            return self._exit("WARNING_HEAT_NOT_CONVERGED")
+        return self._exit("WARNING_NO_HENRY", message=self.ctx.henry_failure) if self.ctx.henry_failure else None
 
     def _runs_of(self, point: str) -> list[dict[str, Any]]:
         """Say of the runs of a point what the isotherm is to tell of them."""

@@ -33,6 +33,7 @@ __all__ = [
     "model_head",
     "point_fugacity",
     "select_inputs",
+    "widom_inputs",
     "worker_options",
 ]
 
@@ -48,6 +49,8 @@ _SAMPLING_ONLY = (
     "md_steps_per_cell_move",
     "max_volume_change",
 )
+#: What insertions on trial have in common with those of hybrid MD-GCMC.
+_WIDOM = ("minimum_distance", "model_hole_bound", "framework_flexible", "gas_flexible")
 #: Name that mace gives the head it fine-tunes, beside the replay head.
 _FINE_TUNED_HEAD = "Default"
 
@@ -220,6 +223,32 @@ def gcmc_inputs(
         "parameters": orm.Dict(content),
         "metadata": _metadata(key, label, parameters),
         **({"checkpoint": checkpoint} if checkpoint is not None else {}),
+    }
+
+
+def widom_inputs(key: str, inputs: Mapping[str, Any], parameters: Parameters, gas: dict[str, Any]) -> dict[str, Any]:
+    """Return the inputs of test-particle insertions at the temperature of the isotherm.
+
+    :param inputs: code, structure, model and seed
+    :param gas: description of the molecule
+    """
+    temperature = parameters["isotherm"]["temperature"]
+    content = {
+        **parameters["evaluation"],
+        **parameters["md"],
+        **{name: parameters["gcmc"][name] for name in _WIDOM},
+        **parameters["henry_coefficient"],
+        "temperature": temperature,
+        "explosion_distance": parameters["md"]["minimum_distance"],
+        "head": model_head(inputs["model"]),
+        "group": f"widom_{temperature:g}K_{gas['name']}",
+    }
+    return {
+        **{name: inputs[name] for name in ("code", "structure", "model")},
+        "gas": orm.Dict(gas),
+        "seed": child_seed(inputs["seed"], key),
+        "parameters": orm.Dict(content),
+        "metadata": _metadata(key, f"Henry coefficient of {gas['name']} at {temperature:g} K", parameters),
     }
 
 

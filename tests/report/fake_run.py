@@ -357,7 +357,21 @@ class FakeRun:
             "energy_gas_error_eV": 0.001,
             "n_molecules": 1,
         }
-        outputs = {"isotherm": orm.Dict({**shared, "points": points}), "heat_of_adsorption": orm.Dict(heat)}
+        slope = {"pressure_Pa": 2e3, "converged": True, "value_mol_per_kg_Pa": 3.1e-4, "error_mol_per_kg_Pa": 5.5e-5}
+        henry = {
+            "value_mol_per_kg_Pa": 4.2e-4,
+            "error_mol_per_kg_Pa": 6e-5,
+            "value_molecules_per_cell_Pa": 2.08e-4,
+            "error_molecules_per_cell_Pa": 3e-5,
+            "isosteric_heat_kJ_per_mol": 41.3,
+            "isosteric_heat_error_kJ_per_mol": 2.2,
+            "insertions": 1800,
+        }
+        outputs = {
+            "isotherm": orm.Dict({**shared, "points": points, "low_pressure_slope": {"CO2": slope}}),
+            "heat_of_adsorption": orm.Dict(heat),
+            "henry_coefficient": orm.Dict({"temperature_K": 303.0, "gases": {"CO2": henry}}),
+        }
         self.give(chain, **outputs)
         return outputs
 

@@ -22,7 +22,7 @@ from aiida_mofmace.report.collect import collect
 from aiida_mofmace.report.html import render, write_report
 from aiida_mofmace.report.label_export import write_labels
 from aiida_mofmace.report.labels import find_labels
-from aiida_mofmace.report.summary import _heat, summary, with_error
+from aiida_mofmace.report.summary import _heat, summary, with_error, with_power
 from aiida_mofmace.report.summary import render as render_summary
 from aiida_mofmace.report.training import warnings
 
@@ -227,6 +227,23 @@ def test_replicas_stand_below_their_mean(data: dict[str, Any], page: str) -> Non
     assert "left out: too hot" in changed_page
     assert "Each loading is the mean of independent runs" in changed_page
     assert "Isotherm at 303 K, 2 runs at each pressure" in render_summary(changed)
+
+
+def test_henry_coefficient_beside_the_slope(run: orm.WorkChainNode, data: dict[str, Any], page: str) -> None:
+    line = next(line for line in summary(run).splitlines() if line.startswith("Henry coefficient"))
+    beside = "loading over fugacity at 0.02 bar: (3.10 ± 0.55)·10⁻⁴"
+    assert line == f"Henry coefficient of CO2 at 303 K: (4.20 ± 0.60)·10⁻⁴ mol/(kg Pa); {beside}"
+    assert '<td class="number">(4.20 ± 0.60)·10⁻⁴</td>' in page
+    assert "(3.10 ± 0.55)·10⁻⁴ at 0.02 bar</td>" in page
+    assert "41.3 ± 2.2" in page
+    assert 'id="henry"' not in render({**data, "henry_coefficient": {}})
+
+
+def test_powers_of_ten() -> None:
+    assert with_power(None, None, "x") == "-"
+    assert with_power(0.0, None, "x") == "0.00 x"
+    assert with_power(1.5e-3, None, "x") == "1.50·10⁻³ x"
+    assert with_power(1e-4, 2e-3) == "(0.10 ± 2.00)·10⁻³"
 
 
 def test_deviations_have_their_window(run: orm.WorkChainNode, data: dict[str, Any], page: str) -> None:

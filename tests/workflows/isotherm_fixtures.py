@@ -23,6 +23,8 @@ ISOTHERM = {
     "min_exchanges": 4,
 }
 
+NO_HENRY = {"insertions": 0}
+
 
 def figures(steps: int, loading: float = 2.0, error: float | None = 0.01, **values: Any) -> dict[str, Any]:
     counts = {"attempted": 10, "accepted": 2}
@@ -61,6 +63,7 @@ def run_heat(chain: Any, **nodes: orm.ProcessNode) -> None:
     for key, node in runs.items():
         chain.on_run_finished(key, node)
     chain.inspect_heat()
+    chain.inspect_henry()
 
 
 def run_points(chain: Any, *values: dict[str, Any]) -> Any:

@@ -18,7 +18,7 @@ from aiida_mofmace.workflows.adsorption import assemble_heat, is_converged
 from aiida_mofmace.workflows.isotherm import MDGCMCIsothermWorkChain
 
 from ..worker.engine_fixtures import CO2, WATER, write_tiny_mace
-from .isotherm_fixtures import ISOTHERM, batch, chunk, figures, md, run_heat, run_points
+from .isotherm_fixtures import ISOTHERM, NO_HENRY, batch, chunk, figures, md, run_heat, run_points
 from .steps import finished, mil_120, process_of
 
 MASS = 494.1  # amu, of the framework's atoms in the cell
@@ -27,7 +27,7 @@ MASS = 494.1  # amu, of the framework's atoms in the cell
 @pytest.fixture
 def chain(codes: dict[str, Any]) -> Any:
     builder = MDGCMCIsothermWorkChain.get_builder_from_protocol(
-        codes, mil_120(), overrides={"isotherm": ISOTHERM}, seed=2
+        codes, mil_120(), overrides={"isotherm": ISOTHERM, "henry_coefficient": NO_HENRY}, seed=2
     )
     process = process_of(builder)
     process.setup()
@@ -58,7 +58,9 @@ def test_points_first_then_the_runs_for_the_heat(chain: Any) -> None:
 def test_peng_robinson_fugacity(codes: dict[str, Any]) -> None:
     section = {**ISOTHERM, "pressures": [1e4, 2e6], "equation_of_state": "peng_robinson"}
     process = process_of(
-        MDGCMCIsothermWorkChain.get_builder_from_protocol(codes, mil_120(), overrides={"isotherm": section})
+        MDGCMCIsothermWorkChain.get_builder_from_protocol(
+            codes, mil_120(), overrides={"isotherm": section, "henry_coefficient": NO_HENRY}
+        )
     )
     process.setup()
     fugacities = []
@@ -72,7 +74,10 @@ def test_peng_robinson_fugacity(codes: dict[str, Any]) -> None:
 def test_a_mixture_has_a_fugacity_for_each_component(codes: dict[str, Any]) -> None:
     """Wet CO2: partial pressures, no heat by equation 2, and each component judged and reported by itself."""
     builder = MDGCMCIsothermWorkChain.get_builder_from_protocol(
-        codes, mil_120(), {"CO2": 0.9, "H2O": 0.1}, overrides={"isotherm": {**ISOTHERM, "pressures": [1e4]}}
+        codes,
+        mil_120(),
+        {"CO2": 0.9, "H2O": 0.1},
+        overrides={"isotherm": {**ISOTHERM, "pressures": [1e4]}, "henry_coefficient": NO_HENRY},
     )
     process = process_of(builder)
     process.setup()
@@ -90,11 +95,14 @@ def test_a_mixture_has_a_fugacity_for_each_component(codes: dict[str, Any]) -> N
     settled = {"CO2": good, "H2O": {**loose, "loading_error": 0.01}}
     process.on_run_finished("pressure_00_chunk_01", chunk(steps=300, components=settled))
     process.inspect_heat()
+    process.inspect_henry()
     assert process.inspect_points() is None
     assert "heat_of_adsorption" not in process.outputs
     point = process.outputs["isotherm"]["points"][0]
     assert point["components"]["H2O"]["loading_mol_per_kg"] == pytest.approx(0.5 / MASS * 1000, rel=1e-4)
     assert point["components"]["CO2"]["isosteric_heat_kJ_per_mol"] == pytest.approx(0.4 * units.mol / units.kJ)
+    slope = process.outputs["isotherm"]["low_pressure_slope"]["H2O"]
+    assert slope["value_mol_per_kg_Pa"] == pytest.approx(0.5 / MASS * 1000 / 1e3, rel=1e-4)
 
 
 def test_chunks_go_on_until_the_error_is_small(chain: Any) -> None:
@@ -178,6 +186,9 @@ def test_a_good_isotherm(chain: Any) -> None:
     assert high["loading_cm3_stp_per_gram_error"] == pytest.approx(0.01 / MASS * 22414, rel=1e-4)
     assert low["isosteric_heat_kJ_per_mol"] == pytest.approx(0.5 * units.mol / units.kJ)
     assert low["converged"]
+    slope = isotherm["low_pressure_slope"]["CO2"]
+    assert slope["value_mol_per_kg_Pa"] == pytest.approx(1.0 / MASS * 1000 / 1e4, rel=1e-4)
+    assert slope["error_mol_per_kg_Pa"] == pytest.approx(0.01 / MASS * 1000 / 1e4, rel=1e-4)
     assert sorted(chain.outputs["timeseries"]) == ["pressure_00", "pressure_01"]
     assert chain.outputs["heat_of_adsorption"]["energy_gas_eV"] == -0.5
 
@@ -250,7 +261,7 @@ def test_pressures_as_an_input_of_their_own(codes: dict[str, Any]) -> None:
 def batched(codes: dict[str, Any]) -> Any:
     section = {**ISOTHERM, "pressures": [1e3, 1e4, 1e5], "batch": True}
     builder = MDGCMCIsothermWorkChain.get_builder_from_protocol(
-        codes, mil_120(), overrides={"isotherm": section}, seed=2
+        codes, mil_120(), overrides={"isotherm": section, "henry_coefficient": NO_HENRY}, seed=2
     )
     process = process_of(builder)
     process.setup()
@@ -325,6 +336,7 @@ def test_one_job_gives_the_isotherm_of_many(codes: dict[str, Any], tmp_path: Pat
             "md_steps_per_cell_move": 2,
         },
         "md": {"max_temperature_factor": 100.0},
+        "henry_coefficient": NO_HENRY,
     }
     series = []
     for batch_points in (True, False):

@@ -14,12 +14,12 @@ from aiida_mofmace.calculations.md_gcmc_batch import MdGcmcBatchCalculation
 from aiida_mofmace.workflows.adsorption import pool_replicas
 from aiida_mofmace.workflows.isotherm import MDGCMCIsothermWorkChain
 
-from .isotherm_fixtures import ISOTHERM, batch, chunk, figures, md, run_heat
+from .isotherm_fixtures import ISOTHERM, NO_HENRY, batch, chunk, figures, md, run_heat
 from .steps import finished, mil_120, process_of
 
 
 def start(codes: dict[str, Any], **section: Any) -> Any:
-    overrides = {"isotherm": {**ISOTHERM, "max_restarts": 2, **section}}
+    overrides = {"isotherm": {**ISOTHERM, "max_restarts": 2, **section}, "henry_coefficient": NO_HENRY}
     process = process_of(
         MDGCMCIsothermWorkChain.get_builder_from_protocol(codes, mil_120(), overrides=overrides, seed=2)
     )
@@ -57,6 +57,7 @@ def test_jobs_that_a_crash_left_unrecorded_are_taken_as_they_are(codes: dict[str
     process.run_chunks()
     assert not process.should_run_chunks()
     process.inspect_heat()
+    process.inspect_henry()
     assert process.inspect_points() is None
     assert process.outputs["isotherm"]["points"][0]["fugacity_Pa"] == pytest.approx(0.90 * 2e6, rel=0.02)
 
