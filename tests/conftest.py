@@ -13,6 +13,8 @@ from aiida import orm
 from ase import Atoms
 from ase.build import molecule
 
+from aiida_mofmace.cli.setup import find_raspa
+
 pytest_plugins = ["aiida.tools.pytest_fixtures"]
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -55,6 +57,15 @@ def worker_code(aiida_code_installed: Callable[..., orm.InstalledCode]) -> orm.I
     return aiida_code_installed(
         label="worker", default_calc_job_plugin="mofmace.mace_md", filepath_executable=sys.executable
     )
+
+
+@pytest.fixture
+def raspa_code(aiida_code_installed: Callable[..., orm.InstalledCode]) -> orm.InstalledCode:
+    """The real RASPA of the environment."""
+    path = find_raspa()
+    if path is None:
+        pytest.skip("RASPA IS NOT INSTALLED: install it with: make uff")
+    return aiida_code_installed(label="raspa", default_calc_job_plugin="raspa", filepath_executable=path)
 
 
 @pytest.fixture

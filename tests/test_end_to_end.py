@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -27,6 +28,8 @@ from aiida_mofmace.report.summary import summary
 from aiida_mofmace.starter import STARTER_MODEL
 from aiida_mofmace.workflows.main import MofMaceWorkChain
 
+from .workflows.steps import mil_120
+
 SHORT = {"steps": 60, "equilibration_steps": 20, "stride": 2}
 TINY: dict[str, Any] = {
     "sampling": {"temperatures": [300.0], "loadings": [0, 1], **SHORT},
@@ -48,11 +51,23 @@ TINY: dict[str, Any] = {
     "heat_of_adsorption": SHORT,
     "henry_coefficient": {"insertions": 0},
 }
+UFF = {
+    "cutoff": 8.5,
+    "pressures": [1.0e4, 1.0e5],
+    "widom_cycles": 200,
+    "initialization_cycles": 100,
+    "cycles": 100,
+    "movie_frames": 4,
+    "snapshots": 12,
+}
+FIXTURES = Path(__file__).parent / "fixtures"
 
 
 def run_main(codes: dict[str, orm.Code], structure: orm.StructureData, **changes: Any) -> orm.WorkChainNode:
-    overrides = TINY | changes
-    builder = MofMaceWorkChain.get_builder_from_protocol(codes, structure, "CO2", overrides=overrides, seed=3)
+    charges = changes.pop("charges", None)
+    builder = MofMaceWorkChain.get_builder_from_protocol(
+        codes, structure, "CO2", charges=charges, overrides=TINY | changes, seed=3
+    )
     manager = get_manager()
     manager.set_runner(manager.create_runner(communicator=None))
     node = run_get_node(builder)[1]
@@ -213,3 +228,27 @@ def test_main_job_without_cp2k(worker_code: orm.Code, water: orm.StructureData) 
     labels = orm.QueryBuilder().append(DftLabelData).all(flat=True)
     assert len(labels) == 17
     assert {label.creator.process_type.rpartition(":")[2] for label in labels} == {"mofmace.tblite_label"}
+
+
+@pytest.mark.slow
+@pytest.mark.cp2k
+@pytest.mark.usefixtures("aiida_profile_clean")
+def test_main_job_with_uff(worker_code: orm.Code, cp2k_code: orm.Code, raspa_code: orm.Code, tmp_path: Path) -> None:
+    """MIL-120 with charges: snapshots of RASPA become labels, and the report shows both isotherms."""
+    codes = {"worker": worker_code, "cp2k": cp2k_code, "raspa": raspa_code}
+    charges = json.loads((FIXTURES / "raspa" / "mil_120_charges.json").read_text())
+    # At these pressures the cells hold two to four molecules: loadings that dynamics sampled none of.
+    initial = {"n_empty": 3, "n_per_loading": 3}
+    sampling = TINY["sampling"] | {"loadings": [0, 1, 2]}
+    node = run_main(codes, mil_120(), charges=charges, initial_set=initial, sampling=sampling, uff_gcmc=UFF)
+    groups = [record.origin.group for record in find_labels(process=node)]
+    assert any((group or "").startswith("uff_303K_") for group in groups), groups
+    uff, mace = node.outputs.uff_isotherm.get_dict(), node.outputs.isotherm.get_dict()
+    assert [point["pressure_Pa"] for point in uff["points"]] == pytest.approx([1.0e4, 1.0e5])
+    assert all(2.0 < point["loading_mol_per_kg"] < 6.5 for point in uff["points"])
+    assert len(mace["points"]) == 2
+    text = summary(node)
+    print(text)
+    assert "Isotherm of UFF and a rigid framework at 303 K" in text
+    write_report(node, tmp_path / "report.html")
+    assert "UFF, rigid framework, 303 K" in (tmp_path / "report.html").read_text(encoding="utf-8")

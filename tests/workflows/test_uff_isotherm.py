@@ -11,7 +11,6 @@ import pytest
 from aiida import orm
 from aiida.engine import run_get_node
 
-from aiida_mofmace.cli.setup import find_raspa
 from aiida_mofmace.worker.kernels.geometry import closest_distance
 
 from ..worker.test_pockets import lta
@@ -34,22 +33,10 @@ SECTION = {
 }
 
 
-@pytest.fixture
-def raspa(aiida_profile: Any, aiida_code_installed: Any) -> orm.InstalledCode:
-    """The `simulate` of the environment."""
-    path = find_raspa()
-    if path is None:
-        pytest.skip("RASPA is not installed")
-    code: orm.InstalledCode = aiida_code_installed(
-        label="raspa", default_calc_job_plugin="raspa", filepath_executable=path
-    )
-    return code
-
-
-def test_isotherm_and_snapshots(raspa: orm.InstalledCode) -> None:
+def test_isotherm_and_snapshots(raspa_code: orm.InstalledCode) -> None:
     framework = mil_120()
     builder = UffIsothermWorkChain.get_builder_from_protocol(
-        {"raspa": raspa}, framework, CHARGES, overrides={"uff_gcmc": SECTION}, seed=4
+        {"raspa": raspa_code}, framework, CHARGES, overrides={"uff_gcmc": SECTION}, seed=4
     )
     outputs, node = run_get_node(builder)
     assert node.is_finished_ok, node.exit_message
@@ -98,12 +85,12 @@ def test_pores_of_a_closed_framework(aiida_profile: Any) -> None:
     assert not pore_geometry(orm.StructureData(ase=atoms), molecule, orm.Int(2000))["pores"]["is_porous"]
 
 
-def test_closed_pockets_stay_empty(raspa: orm.InstalledCode) -> None:
+def test_closed_pockets_stay_empty(raspa_code: orm.InstalledCode) -> None:
     """Silica LTA: without the spheres RASPA puts one CO2 into each of the sodalite cages, which are closed to it."""
     atoms = lta()
     section = {**SECTION, "pressures": [1e6], "cutoff": 5.9, "movie_frames": 10}
     builder = UffIsothermWorkChain.get_builder_from_protocol(
-        {"raspa": raspa}, orm.StructureData(ase=atoms), [0.0] * len(atoms), overrides={"uff_gcmc": section}, seed=1
+        {"raspa": raspa_code}, orm.StructureData(ase=atoms), [0.0] * len(atoms), overrides={"uff_gcmc": section}, seed=1
     )
     outputs, node = run_get_node(builder)
     assert node.is_finished_ok, node.exit_message
@@ -122,6 +109,6 @@ def test_closed_pockets_stay_empty(raspa: orm.InstalledCode) -> None:
     ("charges", "gas", "message"),
     [([0.1, -0.1], "CO2", "2 charges do not fit 40 atoms"), (CHARGES, "H2O2", "H2O2")],
 )
-def test_refused_inputs(raspa: orm.InstalledCode, charges: list[float], gas: str, message: str) -> None:
+def test_refused_inputs(raspa_code: orm.InstalledCode, charges: list[float], gas: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        UffIsothermWorkChain.get_builder_from_protocol({"raspa": raspa}, mil_120(), charges, gas)
+        UffIsothermWorkChain.get_builder_from_protocol({"raspa": raspa_code}, mil_120(), charges, gas)
