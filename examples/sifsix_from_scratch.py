@@ -24,10 +24,9 @@ from aiida_mofmace.workflows.protocols import resolve
 CIF = Path(sys.argv[0]).resolve().parent / "SIFSIX-3-Zn_28atoms.cif"  # `verdi run` gives __file__ without folder
 SHORT = {"steps": 200, "equilibration_steps": 40, "stride": 4}
 BUDGET = {
-    "sampling": {"loadings": [0, 1], "rattled_frames": 40, "rattled_gas_frames": 6},  # a cell's pore holds one molecule
-    "initial_set": {"n_empty": 10, "n_per_loading": 12},
-    "fine_tune": {"max_epochs": 40},
-    "active_learning": {"committee_size": 2, "max_rounds": 1, "n_select": 6, "loadings": [0, 1], **SHORT},
+    "sampling": {"loadings": [0, 1], "rattled_frames": 80, "rattled_gas_frames": 6},  # the pore holds one molecule
+    "initial_set": {"n_empty": 12, "n_per_loading": 40},  # what binds it is learned from many places of it
+    "active_learning": {"committee_size": 2, "max_rounds": 1, "n_select": 12, "loadings": [0, 1], **SHORT},
     "validation": {"loadings": [0, 1], "n_frames": 2, **SHORT},
     "isotherm": {"pressures": [1.0e4, 1.0e5], "chunk_steps": 1500, "min_steps": 1500, "max_steps": 1500},
     "heat_of_adsorption": {"steps": 600, "equilibration_steps": 200},
