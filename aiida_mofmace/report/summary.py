@@ -122,18 +122,21 @@ def _isotherm(data: dict[str, Any]) -> list[str]:
         f"{'pressure':>12}{'loading':>22}{'per cell':>18}{'samples':>9}{'isosteric heat':>22}",
     ]
     for point in isotherm["points"]:
-        loading = with_error(point["loading_mol_per_kg"], point["loading_mol_per_kg_error"], 2, "mol/kg")
-        cell = with_error(point["loading_per_cell"], point["loading_per_cell_error"])
-        heat = with_error(
-            point.get("isosteric_heat_kJ_per_mol"), point.get("isosteric_heat_error_kJ_per_mol"), 1, "kJ/mol"
-        )
-        samples = point.get("effective_samples")
         mark = "" if point["converged"] else "  not converged"
-        shown = f"{samples:.0f}" if samples is not None else "-"
-        lines.append(f"{point['pressure_Pa'] / BAR:>8.4g} bar{loading:>22}{cell:>18}{shown:>9}{heat:>22}{mark}")
+        lines.append(f"{point['pressure_Pa'] / BAR:>8.4g} bar{_amounts(point)}{mark}")
+        lines += [f"{name:>12}{_amounts(part)}" for name, part in point.get("components", {}).items()]
     failed = isotherm.get("failed", [])
     lines += [f"{point['pressure_Pa'] / BAR:>8.4g} bar  not available: {point['reason']}" for point in failed]
     return [*lines, *_uff(data)]
+
+
+def _amounts(row: dict[str, Any]) -> str:
+    """Write loading, independent samples and isosteric heat of a point or of one component."""
+    loading = with_error(row["loading_mol_per_kg"], row["loading_mol_per_kg_error"], 2, "mol/kg")
+    cell = with_error(row["loading_per_cell"], row["loading_per_cell_error"])
+    heat = with_error(row.get("isosteric_heat_kJ_per_mol"), row.get("isosteric_heat_error_kJ_per_mol"), 1, "kJ/mol")
+    samples = with_error(row.get("effective_samples"), None, 0)
+    return f"{loading:>22}{cell:>18}{samples:>9}{heat:>22}"
 
 
 def _uff(data: dict[str, Any]) -> list[str]:

@@ -218,15 +218,29 @@ def test_series_is_the_last_chunk_of_each_pressure(run: orm.WorkChainNode, data:
 
 def test_replicas_stand_below_their_mean(data: dict[str, Any], page: str) -> None:
     """With their own errors, and why one does not count."""
-    assert '<tr class="replica">' not in page
+    assert '<tr class="part">' not in page
     first, *rest = data["isotherm"]["points"]
     rows = [first | {"counted": True, "reason": ""}, first | {"counted": False, "reason": "too hot"}]
     changed = {**data, "isotherm": {**data["isotherm"], "points": [{**first, "replicas": rows}, *rest]}}
     changed_page = render(changed)
-    assert changed_page.count('<tr class="replica">') == 2
+    assert changed_page.count('<tr class="part">') == 2
     assert "left out: too hot" in changed_page
     assert "Each loading is the mean of independent runs" in changed_page
     assert "Isotherm at 303 K, 2 runs at each pressure" in render_summary(changed)
+
+
+def test_components_of_a_mixture_stand_below_the_whole(data: dict[str, Any], page: str) -> None:
+    """Each in all three units, with its isosteric heat."""
+    first, *rest = data["isotherm"]["points"]
+    wet = {**first, "loading_cm3_stp_per_gram": 7.7, "isosteric_heat_kJ_per_mol": 51.5}
+    changed = {**data, "isotherm": {**data["isotherm"], "points": [{**first, "components": {"H2O": wet}}, *rest]}}
+    row = re.search(r'<tr class="part">.*?</tr>', render(changed), re.DOTALL)
+    assert row is not None
+    assert "H₂O" in row.group()
+    assert "7.7 ±" in row.group()
+    assert "51.5</td>" in row.group()
+    line = next(line for line in render_summary(changed).splitlines() if line.startswith("         H2O"))
+    assert line.endswith("51.5 kJ/mol")
 
 
 def test_henry_coefficient_beside_the_slope(run: orm.WorkChainNode, data: dict[str, Any], page: str) -> None:

@@ -360,4 +360,6 @@ def test_one_job_gives_the_isotherm_of_many(codes: dict[str, Any], tmp_path: Pat
     for name in ("pressure_00", "pressure_01"):
         for array in ("step", "loading", "potential_energy", "volume"):
             assert np.array_equal(series[0][name].get_array(array), series[1][name].get_array(array)), (name, array)
-    assert len(series[0]["pressure_01"].get_array("loading")) == 20
+        # Equal for a reason: molecules went in or out, and nothing stood still.
+        assert len(set(series[0][name].get_array("loading"))) > 1, name
+        assert len(set(series[0][name].get_array("potential_energy"))) == 20, name
