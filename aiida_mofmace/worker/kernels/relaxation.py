@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
-from ase.optimize import FIRE
+from ase.optimize import LBFGS
 
 from .model import Potential
 
 __all__ = ["PotentialCalculator", "relax"]
+
+_LONGEST_STEP = 0.05  # Å, of any atom
 
 
 class PotentialCalculator(Calculator):  # type: ignore[misc]
@@ -31,7 +33,7 @@ class PotentialCalculator(Calculator):  # type: ignore[misc]
 
 
 def relax(atoms: Atoms, potential: Potential, largest_force: float, steps: int) -> tuple[float, float]:
-    """Move atoms to a minimum of the energy in a fixed cell (FIRE).
+    """Move atoms to a minimum of the energy in a fixed cell (L-BFGS).
 
     :param atoms: moved in place
     :param largest_force: in eV/Å at which it is done
@@ -39,7 +41,7 @@ def relax(atoms: Atoms, potential: Potential, largest_force: float, steps: int) 
     :return: energy without that of the isolated atoms in eV, and the largest force that is left in eV/Å
     """
     atoms.calc = PotentialCalculator(potential)
-    FIRE(atoms, logfile=None).run(fmax=largest_force, steps=steps)
+    LBFGS(atoms, maxstep=_LONGEST_STEP, logfile=None).run(fmax=largest_force, steps=steps)
     energy, forces = float(atoms.get_potential_energy()), atoms.get_forces()
     atoms.calc = None
     return energy, float(np.linalg.norm(forces, axis=1).max())
