@@ -167,7 +167,8 @@ def _henry(data: dict[str, Any]) -> list[str]:
     lines = []
     for name, row in henry.get("gases", {}).items():
         value = with_power(row["value_mol_per_kg_Pa"], row["error_mol_per_kg_Pa"], "mol/(kg Pa)")
-        line = f"Henry coefficient of {name} at {henry['temperature_K']:g} K: {value}"
+        mark = "" if row["converged"] else ", not converged"
+        line = f"Henry coefficient of {name} at {henry['temperature_K']:g} K: {value}{mark}"
         slope = slopes.get(name)
         if slope:
             beside = with_power(slope["value_mol_per_kg_Pa"], slope["error_mol_per_kg_Pa"])

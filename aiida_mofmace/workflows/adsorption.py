@@ -258,7 +258,7 @@ def assemble_heat(settings: orm.Dict, loaded: orm.Dict, framework: orm.Dict, gas
 def assemble_henry(settings: orm.Dict, **results: orm.Dict) -> orm.Dict:
     """Return Henry coefficients with their errors, and isosteric heats where the loading is small.
 
-    :param settings: temperature in K, and gases, the name of the gas by that of the run
+    :param settings: temperature in K, relative_error_target, and gases, the name of the gas by that of the run
     :param results: of test-particle insertions into the empty framework, by name of the run
     """
     gases = {}
@@ -267,6 +267,7 @@ def assemble_henry(settings: orm.Dict, **results: orm.Dict) -> orm.Dict:
         gases[name] = {
             "value_mol_per_kg_Pa": row["henry"],
             "error_mol_per_kg_Pa": row["henry_error"],
+            "converged": row["henry_error"] <= settings["relative_error_target"] * row["henry"],
             "value_molecules_per_cell_Pa": row["henry_molecules_per_pascal"],
             "error_molecules_per_cell_Pa": row["henry_molecules_per_pascal_error"],
             "isosteric_heat_kJ_per_mol": kilojoule_per_mole(row["heat"]),

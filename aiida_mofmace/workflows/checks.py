@@ -105,6 +105,7 @@ _POSITIVE = {
     "timestep_fs": "fs",
     "thermostat_time_fs": "fs",
     "error_target": "mol/kg",
+    "relative_error_target": "",
     "gas_phase_box": "Å",
     "isolated_atom_box": "Å",
     "insertion_minimum_distance": "Å",

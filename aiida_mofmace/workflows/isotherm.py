@@ -115,7 +115,11 @@ class MDGCMCIsothermWorkChain(RollingWindow):
             "WARNING_HEAT_NOT_CONVERGED",
             message="A mean energy of the heat of adsorption is not to be relied on; raise heat_of_adsorption.steps.",
         )
-        spec.exit_code(704, "WARNING_NO_HENRY", message="A Henry coefficient is missing: {message}")
+        spec.exit_code(
+            704,
+            "WARNING_HENRY",
+            message="A Henry coefficient is missing or rough, raise henry_coefficient.steps: {message}",
+        )
 
     @classmethod
     def get_builder_from_protocol(
@@ -307,17 +311,28 @@ class MDGCMCIsothermWorkChain(RollingWindow):
         results = {name: node.outputs.results for name, node in nodes.items() if node.is_finished_ok}
         known = {name: node for name, node in results.items() if node["henry"] is not None}
         failures = {name: reason(node) for name, node in nodes.items() if name not in results}
-        failures |= {name: "needs more insertions" for name in results if name not in known}
-        self.ctx.henry_failure = "; ".join(f"{name} {why}" for name, why in failures.items())
-        if not known:
-            return
+        failures |= {name: "too few insertions for a value" for name in results if name not in known}
+        words = [f"{name} {why}" for name, why in failures.items()]
+        if known:
+            words += self._hand_out_henry(known)
+        self.ctx.henry_failure = "; ".join(words)
+
+    def _hand_out_henry(self, known: Mapping[str, orm.Dict]) -> list[str]:
+        """Put the coefficients together; return a word on each that is not converged."""
         gases = henry_gases(self.inputs.gas.get_dict(), self.ctx.parameters)
-        names = {name: gases[name]["name"] for name in known}
-        henry = assemble_henry(orm.Dict({"temperature": self.ctx.section["temperature"], "gases": names}), **known)
+        settings = {
+            "temperature": self.ctx.section["temperature"],
+            "relative_error_target": self.ctx.parameters["henry_coefficient"]["relative_error_target"],
+            "gases": {name: gases[name]["name"] for name in known},
+        }
+        henry = assemble_henry(orm.Dict(settings), **known)
         self.out("henry_coefficient", henry)
+        words = []
         for name, row in henry["gases"].items():
-            value, error = row["value_mol_per_kg_Pa"], row["error_mol_per_kg_Pa"]
-            self.report(f"Henry coefficient of {name} {value:.3g} ± {error:.1g} mol/(kg Pa)")
+            text = f"{row['value_mol_per_kg_Pa']:.3g} ± {row['error_mol_per_kg_Pa']:.1g} mol/(kg Pa)"
+            self.report(f"Henry coefficient of {name} {text}")
+            words += [] if row["converged"] else [f"{name} {text} is not converged"]
+        return words
 
     def _last_of(self, prefix: str) -> dict[str, orm.ProcessNode]:
         """Return the last jobs of the runs whose names begin so."""
@@ -352,7 +367,7 @@ class MDGCMCIsothermWorkChain(RollingWindow):
             return self._exit("WARNING_NOT_CONVERGED", pressures=", ".join(loose))
         if not self.ctx.heat_converged:
             return self._exit("WARNING_HEAT_NOT_CONVERGED")
-        return self._exit("WARNING_NO_HENRY", message=self.ctx.henry_failure) if self.ctx.henry_failure else None
+        return self._exit("WARNING_HENRY", message=self.ctx.henry_failure) if self.ctx.henry_failure else None
 
     def _runs_of(self, point: str) -> list[dict[str, Any]]:
         """Say of the runs of a point what the isotherm is to tell of them."""

@@ -361,6 +361,7 @@ class FakeRun:
         henry = {
             "value_mol_per_kg_Pa": 4.2e-4,
             "error_mol_per_kg_Pa": 6e-5,
+            "converged": True,
             "value_molecules_per_cell_Pa": 2.08e-4,
             "error_molecules_per_cell_Pa": 3e-5,
             "isosteric_heat_kJ_per_mol": 41.3,

@@ -251,6 +251,10 @@ def test_henry_coefficient_beside_the_slope(run: orm.WorkChainNode, data: dict[s
     assert "(3.10 ± 0.55)·10⁻⁴ at 0.02 bar</td>" in page
     assert "41.3 ± 2.2" in page
     assert 'id="henry"' not in render({**data, "henry_coefficient": {}})
+    henry = data["henry_coefficient"]
+    rough = {**data, "henry_coefficient": {**henry, "gases": {"CO2": henry["gases"]["CO2"] | {"converged": False}}}}
+    assert "(4.20 ± 0.60)·10⁻⁴ (not converged)" in render(rough)
+    assert "·10⁻⁴ mol/(kg Pa), not converged;" in render_summary(rough)
 
 
 def test_powers_of_ten() -> None:

@@ -80,6 +80,7 @@ def test_value_error_and_units(chain: Any) -> None:
     henry = chain.outputs["henry_coefficient"].get_dict()
     row = henry["gases"]["CO2"]
     assert henry["temperature_K"] == 303.0
+    assert row["converged"]
     assert (row["value_mol_per_kg_Pa"], row["error_mol_per_kg_Pa"]) == (2e-4, 3e-5)
     assert (row["value_molecules_per_cell_Pa"], row["error_molecules_per_cell_Pa"]) == (1e-4, 1.5e-5)
     assert row["isosteric_heat_kJ_per_mol"] == pytest.approx(0.4 * units.mol / units.kJ)
@@ -89,7 +90,7 @@ def test_value_error_and_units(chain: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("node", "words"), [({"exit_status": 306}, "it blew up"), ({"henry": None}, "henry needs more insertions")]
+    ("node", "words"), [({"exit_status": 306}, "it blew up"), ({"henry": None}, "henry too few insertions")]
 )
 def test_an_isotherm_without_it_says_so(chain: Any, node: dict[str, Any], words: str) -> None:
     chain.on_run_finished("henry", widom(**node))
@@ -99,6 +100,16 @@ def test_an_isotherm_without_it_says_so(chain: Any, node: dict[str, Any], words:
     assert words in code.message
     assert "henry_coefficient" not in chain.outputs
     assert "isotherm" in chain.outputs
+
+
+def test_a_rough_one_is_handed_out_and_marked(chain: Any) -> None:
+    """An error above 0.3 of the value, the target of `fast`."""
+    chain.on_run_finished("henry", widom(henry_error=7e-5))
+    run_heat(chain)
+    code = run_points(chain, {"loading": 1.0}, {"loading": 2.0})
+    assert code.status == 704
+    assert "CO2 0.0002 ± 7e-05 mol/(kg Pa) is not converged" in code.message
+    assert not chain.outputs["henry_coefficient"]["gases"]["CO2"]["converged"]
 
 
 def test_one_that_was_stopped_goes_on(chain: Any) -> None:
