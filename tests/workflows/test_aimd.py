@@ -181,6 +181,26 @@ def test_labels_of_every_loading(cp2k_code: orm.InstalledCode, water: orm.Struct
     assert (dataset.n_frames, dataset.has_stress) == (4, True)
 
 
+@pytest.mark.cp2k
+def test_labels_come_out_of_sampling(
+    worker_code: orm.InstalledCode, cp2k_code: orm.InstalledCode, water: orm.StructureData
+) -> None:
+    """Beside MD with the model, in one run of the real CP2K and MACE."""
+    md = {"temperatures": [300.0], "loadings": [0], "steps": 20, "equilibration_steps": 10, "stride": 5}
+    codes, overrides = {"worker": worker_code, "cp2k": cp2k_code}, {"aimd": AIMD | {"loadings": [0]}, "sampling": md}
+    outputs, node = engine.run_get_node(
+        SamplingWorkChain.get_builder_from_protocol(codes, water, overrides=overrides, seed=3)
+    )
+    assert node.is_finished_ok, node.exit_message
+    assert set(outputs["trajectories"]) == {"md_300k_0"}
+    ab_initio = outputs["aimd"]
+    assert ab_initio["trajectories"]["aimd_0"].get_frames().steps.tolist() == [0, 2, 4, 6]
+    assert [row["index"] for row in ab_initio["selection"]["selected"]] == [1, 3]
+    for name, label in ab_initio["labels"].items():
+        assert label.structure.uuid == ab_initio["structures"][name].uuid
+        assert label.level_of_theory == LevelOfTheory.load("gfn1-xtb").summary
+
+
 def test_sampling_and_main_chain_take_it_in(codes: dict[str, Any]) -> None:
     overrides = {"aimd": {"loadings": [0, 2]}}
     sampling = process_of(SamplingWorkChain.get_builder_from_protocol(codes, mil_120(), overrides=overrides, seed=5))

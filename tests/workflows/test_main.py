@@ -162,7 +162,7 @@ def test_later_parts_are_given_what_they_need(learned: Any) -> None:
 
 def test_uff_runs_beside_the_rest(codes: dict[str, Any], aiida_code_installed: Any) -> None:
     """Within the sampling where there is one, beside the isotherm where there are labels to begin with."""
-    pytest.importorskip("aiida_lsmo", reason="the extra `uff` is not installed")
+    pytest.importorskip("aiida_lsmo", reason="THE EXTRA `uff` IS NOT INSTALLED: make uff")
     from aiida_mofmace.workflows.uff_isotherm import UffIsothermWorkChain
 
     with pytest.raises(ValueError, match="needs RASPA2 as codes"):

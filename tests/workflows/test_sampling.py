@@ -67,7 +67,7 @@ def test_supercells_are_loaded_per_cell(codes: dict[str, Any]) -> None:
 
 
 def test_monte_carlo_needs_charges_and_raspa(codes: dict[str, Any], aiida_code_installed: Any) -> None:
-    pytest.importorskip("aiida_lsmo", reason="the extra `uff` is not installed")
+    pytest.importorskip("aiida_lsmo", reason="THE EXTRA `uff` IS NOT INSTALLED: make uff")
     from aiida_mofmace.workflows.uff_isotherm import UffIsothermWorkChain
 
     charges = orm.List([0.0] * 40)

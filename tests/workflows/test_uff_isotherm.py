@@ -16,7 +16,7 @@ from aiida_mofmace.worker.kernels.geometry import closest_distance
 from ..worker.test_pockets import lta
 from .steps import mil_120
 
-pytest.importorskip("aiida_lsmo", reason="the extra `uff` is not installed")
+pytest.importorskip("aiida_lsmo", reason="THE EXTRA `uff` IS NOT INSTALLED: install it with: make uff")
 from aiida_mofmace.workflows.uff_functions import pore_geometry
 from aiida_mofmace.workflows.uff_isotherm import UffIsothermWorkChain
 from aiida_mofmace.workflows.uff_isotherm_base import molecule_settings
