@@ -13,20 +13,30 @@ from numpy.typing import NDArray
 from aiida_mofmace.report.provenance import array, dict_output, load, output, setting
 from aiida_mofmace.report.tree import ProcessRecord, ProcessTree
 
-__all__ = ["isotherm", "loading_series"]
+__all__ = ["isotherm", "loading_series", "uff_isotherm"]
 
 _FEWEST_SAMPLES = 2
 _JOB, _BATCH = "MdGcmcCalculation", "MdGcmcBatchCalculation"
+_UFF = "UffIsothermWorkChain"
 
 
 def isotherm(tree: ProcessTree) -> dict[str, Any]:
     """Read the isotherm; a single independent sample has no error, so a zero that stands for it is left out."""
+    if tree.root.label == _UFF:
+        return {}
     content = dict_output(tree, "isotherm", "MDGCMCIsothermWorkChain")
     for point in content.get("points", []):
         samples = point.get("effective_samples")
         if samples is not None and samples < _FEWEST_SAMPLES:
             point["loading_mol_per_kg_error"] = point["loading_per_cell_error"] = None
     return content
+
+
+def uff_isotherm(tree: ProcessTree) -> dict[str, Any]:
+    """Read the isotherm of UFF and a rigid framework: a part of the run, or the run itself."""
+    if tree.root.label == _UFF:
+        return dict_output(tree, "isotherm", _UFF)
+    return dict_output(tree, "uff_isotherm", "SamplingWorkChain")
 
 
 def loading_series(tree: ProcessTree) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ import numpy as np
 from aiida import orm
 from aiida.common.links import LinkType
 
-from aiida_mofmace.report.adsorption import isotherm, loading_series
+from aiida_mofmace.report.adsorption import isotherm, loading_series, uff_isotherm
 from aiida_mofmace.report.experiments import NO_EXPERIMENT, measured
 from aiida_mofmace.report.header import header as describe
 from aiida_mofmace.report.provenance import array, dict_output, journal_name, load, output, output_of, setting, text
@@ -59,7 +59,7 @@ def collect(process: orm.ProcessNode) -> dict[str, Any]:
         "selections": _selections(tree),
         "deviations": _deviations(tree),
         "isotherm": isotherm(tree),
-        "uff_isotherm": dict_output(tree, "uff_isotherm", "SamplingWorkChain"),
+        "uff_isotherm": uff_isotherm(tree),
         "timeseries": loading_series(tree),
         "heat_of_adsorption": dict_output(tree, "heat_of_adsorption", "MDGCMCIsothermWorkChain"),
         "henry_coefficient": dict_output(tree, "henry_coefficient", "MDGCMCIsothermWorkChain"),
