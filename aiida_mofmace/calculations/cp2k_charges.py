@@ -14,9 +14,14 @@ from aiida_mofmace.data.level import LevelOfTheory
 
 from .cp2k_label import Cp2kLabelCalculation, validate_structure_at_level
 
-__all__ = ["Cp2kChargesCalculation", "charges_parameters"]
+__all__ = ["Cp2kChargesCalculation", "charges_parameters", "fit_of_charges"]
 
 _SETTINGS = Path(__file__).parent.parent / "protocols" / "charges" / "repeat.yaml"
+
+
+def fit_of_charges() -> dict[str, Any]:
+    """Return CP2K's section &PROPERTIES that asks for charges by REPEAT."""
+    return {"RESP": yaml.safe_load(_SETTINGS.read_text(encoding="utf-8"))}
 
 
 def charges_parameters(level: LevelOfTheory, structure: orm.StructureData) -> dict[str, Any]:
@@ -26,7 +31,7 @@ def charges_parameters(level: LevelOfTheory, structure: orm.StructureData) -> di
     :raises ValueError: if the level cannot do it
     """
     parameters = level.cp2k_parameters(structure)
-    parameters["FORCE_EVAL"]["PROPERTIES"] = {"RESP": yaml.safe_load(_SETTINGS.read_text(encoding="utf-8"))}
+    parameters["FORCE_EVAL"]["PROPERTIES"] = fit_of_charges()
     return parameters
 
 

@@ -11,6 +11,7 @@ from aiida_mofmace.cli.model import model
 from aiida_mofmace.cli.protocols import protocols
 from aiida_mofmace.cli.run import run
 from aiida_mofmace.cli.setup import setup
+from aiida_mofmace.cli.uff import uff
 from aiida_mofmace.cli.units import units
 
 __all__ = ["mofmace"]
@@ -28,6 +29,7 @@ def mofmace(profile: str | None) -> None:
       mofmace status PK                 how far a run is
       mofmace report PK                 write the HTML report of a run
       mofmace labels export             every DFT label in one file
+      mofmace uff FRAMEWORK.cif         the isotherm of a generic force field alone
     """
     if profile is not None:
         _load(profile)
@@ -43,5 +45,5 @@ def _load(profile: str) -> None:
         raise click.ClickException(f"{error}; `verdi profile list` shows what there is") from error
 
 
-for command in (setup, run, status, summary, report, labels, protocols, model, units):
+for command in (setup, run, status, summary, report, labels, protocols, model, units, uff):
     mofmace.add_command(command)

@@ -7,17 +7,22 @@ from typing import Any
 
 from aiida import orm
 from aiida.common.links import LinkType
-from aiida.engine import ExitCode, WorkChain
+from aiida.engine import ExitCode, WorkChain, if_
 from aiida.engine.processes.builder import ProcessBuilder
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
+from aiida_mofmace.calculations.cp2k_charges import charges_parameters
+from aiida_mofmace.calculations.cp2k_charges import validate_inputs as validate_charges_inputs
+from aiida_mofmace.calculations.cp2k_label import validate_cp2k_code
 from aiida_mofmace.calculations.validators import check_code
 from aiida_mofmace.data.frames import FramesData
+from aiida_mofmace.data.level import LevelOfTheory
 
 from .checks import check_charges, check_force_field
+from .cp2k_charges_base import Cp2kChargesBaseWorkChain
 from .harvest import reason
 from .inputs import code_node, gas_node
-from .jobs import child_seed, worker_options
+from .jobs import child_seed, cp2k_options, worker_options
 from .ports import define_system_ports
 from .protocols import filled_builder, resolve
 from .uff_functions import charged_framework, fold_snapshots, pore_geometry, uff_isotherm
@@ -34,11 +39,38 @@ def validate_raspa_code(code: orm.AbstractCode | None, _: Any) -> str | None:
     return check_code(code, "raspa")
 
 
+def validate_optional_cp2k_code(code: orm.AbstractCode | None, _: Any) -> str | None:
+    """Refuse a code that is no CP2K."""
+    return None if code is None else validate_cp2k_code(code, None)
+
+
 def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
-    """Refuse charges of other atoms and a gas without a force field."""
-    if not {"structure", "charges", "gas"} <= set(inputs):
+    """Refuse charges of other atoms, none without a way to make them, and a gas without a force field."""
+    if not {"structure", "gas", "parameters"} <= set(inputs):
         return None
-    return check_charges(inputs["structure"], inputs["charges"]) or check_force_field(inputs["gas"])
+    message = check_charges(inputs["structure"], inputs["charges"]) if "charges" in inputs else _check_making(inputs)
+    return message or check_force_field(inputs["gas"])
+
+
+def _charges_level(parameters: Mapping[str, Any] | orm.Dict) -> LevelOfTheory:
+    """Return the level of the charges, with the spins and k-points of the labels."""
+    name = parameters["uff_gcmc"]["charges_level"]
+    return LevelOfTheory.from_protocol({"level": name, "labels": parameters["labels"]})
+
+
+def _check_making(inputs: Mapping[str, Any]) -> str | None:
+    """Refuse to make charges without CP2K, or at a level that has no potential to fit."""
+    if "cp2k_code" not in inputs:
+        return "there are no charges of the framework: give charges, or codes['cp2k'] to make them (REPEAT)"
+    try:
+        level = _charges_level(inputs["parameters"])
+        if level.program != "cp2k":
+            return f"uff_gcmc.charges_level {level.name} is not computed by CP2K; take one that is, e.g. pbe-d3"
+        parameters = charges_parameters(level, inputs["structure"])
+    except ValueError as error:
+        return f"uff_gcmc.charges_level: {error}"
+    given = {"structure": inputs["structure"], "level": orm.Dict(level.to_dict()), "parameters": orm.Dict(parameters)}
+    return validate_charges_inputs(given, None)
 
 
 class UffIsothermWorkChain(WorkChain):
@@ -56,7 +88,19 @@ class UffIsothermWorkChain(WorkChain):
             "code", valid_type=orm.AbstractCode, validator=validate_raspa_code, help="RASPA2, its command `simulate`."
         )
         define_system_ports(spec, "uff_gcmc and resources")
-        spec.input("charges", valid_type=orm.List, help="Charge of each atom of the framework in e, in its order.")
+        spec.input(
+            "charges",
+            valid_type=orm.List,
+            required=False,
+            help="Charge of each atom of the framework in e, in its order. Default: made by CP2K.",
+        )
+        spec.input(
+            "cp2k_code",
+            valid_type=orm.AbstractCode,
+            required=False,
+            validator=validate_optional_cp2k_code,
+            help="CP2K, which fits the charges (REPEAT) where none are given.",
+        )
         spec.inputs.validator = validate_inputs
         spec.output("isotherm", valid_type=orm.Dict, required=False, help="Points with RASPA's errors, also in mol/kg.")
         spec.output("pores", valid_type=orm.Dict, help="Volume that the gas can reach, and that of closed pockets.")
@@ -66,14 +110,25 @@ class UffIsothermWorkChain(WorkChain):
             required=False,
             help="Spheres over the closed pockets: fractional coordinates and radius in Å, in the format of Zeo++.",
         )
+        spec.output(
+            "charges", valid_type=orm.List, required=False, help="Charge of each atom in e, where they were made here."
+        )
         spec.output_namespace(
             "trajectories",
             dynamic=True,
             valid_type=FramesData,
             help="Snapshots in single cells by pressure: pressure_00 and so on; no energies, no forces.",
         )
-        spec.outline(cls.setup, cls.inspect_pores, cls.run_isotherm, cls.inspect_isotherm, cls.results)
+        spec.outline(
+            cls.setup,
+            cls.inspect_pores,
+            if_(cls.lacks_charges)(cls.run_charges, cls.inspect_charges),
+            cls.run_isotherm,
+            cls.inspect_isotherm,
+            cls.results,
+        )
         spec.exit_code(301, "ERROR_RASPA_FAILED", message="RASPA gave no isotherm: {message}")
+        spec.exit_code(302, "ERROR_CHARGES_FAILED", message="CP2K gave no charges: {message}")
         spec.exit_code(330, "ERROR_NO_PORE", message="The framework is closed to {gas}: no volume can be reached.")
 
     @classmethod
@@ -81,7 +136,7 @@ class UffIsothermWorkChain(WorkChain):
         cls,
         codes: Mapping[str, Any],
         structure: orm.StructureData,
-        charges: orm.List | Sequence[float],
+        charges: orm.List | Sequence[float] | None = None,
         gas: str | orm.Dict = "CO2",
         *,
         protocol: str | None = None,
@@ -90,23 +145,27 @@ class UffIsothermWorkChain(WorkChain):
     ) -> ProcessBuilder:
         """Return a builder with the parameters of a protocol.
 
-        :param codes: code or label of one by key; "raspa" is needed
-        :param charges: of the framework's atoms in e, e.g. the output of :class:`Cp2kChargesCalculation`
+        :param codes: code or label of one by key; "raspa" is needed, "cp2k" without charges
+        :param charges: of the framework's atoms in e; None to have CP2K fit them (REPEAT) at `uff_gcmc.charges_level`
         :raises ValueError: if an input is refused; the message says what to do
         """
-        inputs = {
+        inputs: dict[str, Any] = {
             "code": code_node(codes, "raspa"),
             "structure": structure,
-            "charges": charges if isinstance(charges, orm.List) else orm.List(list(charges)),
             "gas": gas_node(gas),
             "seed": orm.Int(seed),
             "parameters": orm.Dict(resolve(protocol, overrides)),
             "metadata": {"label": f"UFF isotherm of {structure.get_formula()}"},
         }
+        if charges is not None:
+            inputs["charges"] = charges if isinstance(charges, orm.List) else orm.List(list(charges))
+        elif "cp2k" in codes:
+            inputs["cp2k_code"] = code_node(codes, "cp2k")
         return filled_builder(cls, inputs)
 
     def setup(self) -> None:
         """Measure the pores."""
+        self.ctx.charges = self.inputs.get("charges")
         self.ctx.section = self.inputs.parameters["uff_gcmc"]
         self.ctx.gas = self.inputs.gas["name"]
         self.ctx.molecule = molecule_settings(self.ctx.gas).store()
@@ -127,6 +186,32 @@ class UffIsothermWorkChain(WorkChain):
         )
         return None
 
+    def lacks_charges(self) -> bool:
+        """Whether CP2K has to make the charges."""
+        return self.ctx.charges is None
+
+    def run_charges(self) -> dict[str, Any]:
+        """Fit charges to the electrostatic potential in the pores."""
+        level = _charges_level(self.inputs.parameters)
+        inputs = {
+            "code": self.inputs.cp2k_code,
+            "structure": self.inputs.structure,
+            "level": orm.Dict(level.to_dict()),
+            "options": orm.Dict(cp2k_options(self.inputs.parameters.get_dict())),
+            "metadata": {"call_link_label": "charges", "label": f"Charges at {level.name}"},
+        }
+        return {"fit": self.submit(Cp2kChargesBaseWorkChain, inputs)}
+
+    def inspect_charges(self) -> ExitCode | None:
+        """Take the charges."""
+        node = self.ctx.fit
+        if not node.is_finished_ok:
+            code: ExitCode = self.exit_codes.ERROR_CHARGES_FAILED
+            return code.format(message=reason(node))
+        self.ctx.charges = node.outputs.charges
+        self.out("charges", self.ctx.charges)
+        return None
+
     def run_isotherm(self) -> dict[str, Any]:
         """Run RASPA at all pressures, one after the other."""
         section = self.ctx.section
@@ -145,7 +230,7 @@ class UffIsothermWorkChain(WorkChain):
             "movie_every": max(1, cycles // section["movie_frames"]),
         }
         inputs = {
-            "structure": charged_framework(self.inputs.structure, self.inputs.charges),
+            "structure": charged_framework(self.inputs.structure, self.ctx.charges),
             "molecule": self.ctx.molecule,
             "parameters": orm.Dict(parameters),
             "geometric": self.ctx.pores,

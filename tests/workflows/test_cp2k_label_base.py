@@ -19,10 +19,12 @@ from aiida.manage.caching import enable_caching
 from ase import Atoms, units
 from ase.io import read
 
+from aiida_mofmace.calculations.cp2k_charges import Cp2kChargesCalculation, fit_of_charges
 from aiida_mofmace.calculations.cp2k_label import Cp2kLabelCalculation
 from aiida_mofmace.data.label import DftLabelData
 from aiida_mofmace.data.level import LevelOfTheory
 from aiida_mofmace.workflows import cp2k_label_base
+from aiida_mofmace.workflows.cp2k_charges_base import Cp2kChargesBaseWorkChain
 from aiida_mofmace.workflows.cp2k_label_base import Cp2kLabelBaseWorkChain, apply_scf_remedy, scf_remedies
 
 RECORDED = Path(__file__).parents[1] / "fixtures" / "cp2k"
@@ -505,3 +507,27 @@ def test_every_handler_is_on() -> None:
     handlers = {name: handler for name, handler in vars(Cp2kLabelBaseWorkChain).items() if name.startswith("handle_")}
     assert len(handlers) == 5
     assert all(handler.enabled for handler in handlers.values())
+
+
+# ----------------------------------------------------------------------------------------------------- fits of charges
+
+
+def test_a_fit_of_charges_has_the_restarts_of_a_label(
+    aiida_profile: Any, aiida_localhost: orm.Computer, water: orm.StructureData
+) -> None:
+    """Every remedy keeps the fit in the input; a fit that gave nothing is not tried again."""
+    code = orm.InstalledCode(label="any", computer=aiida_localhost, filepath_executable="/bin/true").store()
+    level = orm.Dict(LevelOfTheory.load("pbe-d3").to_dict())
+    inputs = {"code": code, "structure": water, "level": level}
+    process = instantiate_process(get_manager().get_runner(), Cp2kChargesBaseWorkChain, **inputs)
+    process.setup()
+    fit = fit_of_charges()
+    for _ in scf_remedies(process.ctx.inputs.parameters.get_dict()):
+        assert process.ctx.inputs.parameters["FORCE_EVAL"]["PROPERTIES"] == fit
+        process.handle_scf_not_converged(ended(aiida_localhost, CODES.ERROR_SCF_NOT_CONVERGED))
+    process.handle_intermediate_settings(ended(aiida_localhost, CODES.ERROR_INTERMEDIATE_SETTINGS))
+    assert process.ctx.inputs.parameters["FORCE_EVAL"]["PROPERTIES"] == fit
+    missing = Cp2kChargesCalculation.exit_codes.ERROR_CHARGES_MISSING.format(message="3 charges for 4 atoms")
+    report = process.handle_charges_missing(ended(aiida_localhost, missing))
+    assert report.exit_code.status == 310
+    assert "3 charges for 4 atoms" in report.exit_code.message

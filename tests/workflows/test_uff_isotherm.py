@@ -11,6 +11,7 @@ import pytest
 from aiida import orm
 from aiida.engine import run_get_node
 
+from aiida_mofmace.data.level import LevelOfTheory
 from aiida_mofmace.worker.kernels.geometry import closest_distance
 
 from ..worker.test_pockets import lta
@@ -118,3 +119,38 @@ def test_closed_pockets_stay_empty(raspa_code: orm.InstalledCode) -> None:
 def test_refused_inputs(raspa_code: orm.InstalledCode, charges: list[float], gas: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         UffIsothermWorkChain.get_builder_from_protocol({"raspa": raspa_code}, mil_120(), charges, gas)
+
+
+def test_charges_are_made_where_there_are_none(
+    raspa_code: orm.InstalledCode,
+    cp2k_code: orm.InstalledCode,
+    carbon_dioxide: orm.StructureData,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A molecule in a box as the framework: CP2K fits its charges on a coarse grid, RASPA takes them."""
+    content = LevelOfTheory.load("pbe-d3").to_dict()
+    del content["hash"]
+    content["cp2k_input"]["FORCE_EVAL"]["DFT"]["MGRID"]["CUTOFF"] = 120
+    monkeypatch.setattr(LevelOfTheory, "load", lambda name: LevelOfTheory.from_dict(content))
+    section = {**SECTION, "pressures": [1e5], "cycles": 50, "initialization_cycles": 20}
+    builder = UffIsothermWorkChain.get_builder_from_protocol(
+        {"raspa": raspa_code, "cp2k": cp2k_code}, carbon_dioxide, overrides={"uff_gcmc": section}
+    )
+    outputs, node = run_get_node(builder)
+    assert node.is_finished_ok, node.exit_message
+    carbon, *oxygen = outputs["charges"].get_list()
+    assert carbon == pytest.approx(0.68, abs=0.12)
+    assert oxygen == pytest.approx([-carbon / 2] * 2, abs=0.01)
+    (raspa_input,) = {job.inputs.framework.framework_1 for job in node.called_descendants if "framework" in job.inputs}
+    assert f"{carbon:.6f}"[:6] in raspa_input.get_content()
+    assert outputs["isotherm"]["points"][0]["loading_per_cell"] >= 0.0
+
+
+def test_charges_cannot_be_made(raspa_code: orm.InstalledCode, cp2k_code: orm.InstalledCode) -> None:
+    build = UffIsothermWorkChain.get_builder_from_protocol
+    with pytest.raises(ValueError, match="there are no charges of the framework"):
+        build({"raspa": raspa_code}, mil_120())
+    for level, message in (("gfn1-xtb", "no electrostatic potential to fit"), ("pbe", "unknown level of theory 'pbe'")):
+        overrides = {"uff_gcmc": {"charges_level": level}}
+        with pytest.raises(ValueError, match=message):
+            build({"raspa": raspa_code, "cp2k": cp2k_code}, mil_120(), overrides=overrides)
