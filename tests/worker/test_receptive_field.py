@@ -39,6 +39,15 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
+HELD: dict[str, Any] = {"framework_flexible": False}
+RIGID: dict[str, Any] = {
+    "gas_flexible": False,
+    "moves": {"exchange": 0.6, "translation": 0.2, "rotation": 0.2},
+    "translation_step": 0.3,
+    "rotation_step": 20.0,
+}
+
+
 def evaluator_of(path: Path, **changes: Any) -> MaceEvaluator:
     """A random MACE of some kind, in float64; scale and shift differ from 1 and 0, and from head to head."""
     import mace  # noqa: F401
@@ -205,14 +214,15 @@ def test_the_shortest_block_that_differs(old: str, new: str, block: tuple[int, i
     assert (change.first, change.last, "".join(map(chr, change.numbers))) == block
 
 
+@pytest.mark.parametrize("held", [{}, HELD, HELD | RIGID], ids=["flexible", "held framework", "all rigid"])
 def test_a_run_is_the_same_and_restarts_exactly(
-    framework: Atoms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    held: dict[str, Any], framework: Atoms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The starter model in float64: trial by trial the decisions of full evaluations; a restart changes no bit."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(ideal_gas, "_EQUILIBRATION_SWEEPS", 2)
     framework.write("structure.extxyz")
-    parameters = PARAMETERS | {"steps": 20, "fugacity": 1e12, "attempts_per_block": 40, "initial_loading": 0}
+    parameters = PARAMETERS | {"steps": 20, "fugacity": 1e12, "attempts_per_block": 40, "initial_loading": 0} | held
     inputs = {"seed": 2, "dtype": "float64", "parameters": parameters}
     inputs["files"] = {"model": str(STARTER), "structure": "structure.extxyz"}
     results, series = {}, {}
@@ -221,6 +231,7 @@ def test_a_run_is_the_same_and_restarts_exactly(
         results[smallest] = run(inputs, StopRequest())
         with np.load("timeseries.npz") as archive:
             series[smallest] = {name: archive[name] for name in archive.files}
+    assert results[0]["local_trials"]
     assert results[0]["acceptance"] == results[10**6]["acceptance"]
     assert results[0]["acceptance"]["insertion"]["accepted"] > 0
     assert np.array_equal(series[0]["loading"], series[10**6]["loading"])

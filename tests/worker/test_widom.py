@@ -10,6 +10,7 @@ import pytest
 from ase import Atoms
 
 from aiida_mofmace.worker.kernels import ideal_gas
+from aiida_mofmace.worker.kernels.receptive_field import LocalPotential
 from aiida_mofmace.worker.kernels.thermodynamics import ideal_gas_number
 from aiida_mofmace.worker.programs.widom import WidomParameters, WidomSimulation, run
 from aiida_mofmace.worker.stopping import StopRequest
@@ -94,6 +95,32 @@ def inputs(framework: Atoms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     framework.write("structure.extxyz")
     files = {"model": str(STARTER), "structure": "structure.extxyz"}
     return {"program": "widom", "seed": 2, "dtype": "float32", "files": files, "parameters": PARAMETERS}
+
+
+@pytest.mark.parametrize("flexible", [True, False])
+def test_insertions_evaluated_by_what_they_change(
+    inputs: dict[str, Any], flexible: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In float64 the averages are those of full evaluations, and a restart changes no bit."""
+    inputs = inputs | {"dtype": "float64", "parameters": PARAMETERS | {"framework_flexible": flexible}}
+    results, factors = {}, {}
+    for smallest in (10**6, 0):
+        monkeypatch.setattr(LocalPotential.__init__, "__defaults__", (smallest,))
+        results[smallest] = run(inputs, StopRequest())
+        with np.load("timeseries.npz") as archive:
+            factors[smallest] = archive["boltzmann_factor"]
+    assert results[0]["local_trials"]
+    assert factors[0].max() > 0.0
+    np.testing.assert_allclose(factors[0], factors[10**6], rtol=1e-5)
+    assert results[0]["insertions"] == results[10**6]["insertions"]
+    with np.load("checkpoint.npz") as archive:
+        expected = {name: archive[name] for name in archive.files}
+    run(inputs | {"parameters": inputs["parameters"] | {"steps": 13}}, StopRequest())
+    Path("checkpoint.npz").rename("restart.npz")
+    run(inputs | {"files": inputs["files"] | {"checkpoint": "restart.npz"}}, StopRequest())
+    with np.load("checkpoint.npz") as archive:
+        for name, array in expected.items():
+            assert np.array_equal(archive[name], array), name
 
 
 def test_a_restart_changes_no_bit(inputs: dict[str, Any]) -> None:

@@ -55,7 +55,7 @@ class BatchedPotential:
 
         :param index: of the simulation, each once
         """
-        return Seat(index, self._own[index].r_max, self._posts)
+        return Seat(index, self._own[index], self._posts)
 
     def serve(self) -> None:
         """Answer round after round until every simulation has left its seat."""
@@ -101,8 +101,8 @@ class BatchedPotential:
 class Seat:
     """The :class:`Potential` of one simulation of a :class:`BatchedPotential`."""
 
-    def __init__(self, index: int, r_max: float, posts: SimpleQueue[tuple[int, _Request | None]]):
-        self.r_max = r_max
+    def __init__(self, index: int, potential: Potential, posts: SimpleQueue[tuple[int, _Request | None]]):
+        self.r_max, self.keeps_last = potential.r_max, getattr(potential, "keeps_last", False)
         self._index, self._posts = index, posts
 
     def evaluate(self, configurations: Sequence[Any], forces: bool = True) -> list[Evaluation]:

@@ -147,6 +147,16 @@ class MdState:
         self.forces, self.energy = evaluation.forces, evaluation.interaction_energy
         self.atomic_energy = evaluation.atomic_energy
 
+    @property
+    def is_held(self) -> bool:
+        """Whether nothing moves, so that a step of dynamics evaluates nothing."""
+        return not self.mobile.start < self.mobile.stop
+
+    def show(self, potential: Potential) -> None:
+        """Evaluate where that has a use: for the next step, or for a potential that keeps what it saw last."""
+        if not self.is_held or getattr(potential, "keeps_last", False):
+            self.update(potential)
+
     def atoms(self, **info: Any) -> Atoms:
         """Return a frame with the positions as they are, not wrapped, so that molecules stay whole.
 
@@ -239,7 +249,7 @@ def velocity_verlet_step(state: MdState, potential: Potential, thermostat: Therm
     :param thermostat: NoThermostat for constant energy
     :param timestep: in ASE time units (fs times ``ase.units.fs``)
     """
-    if state.mobile.start < state.mobile.stop:
+    if not state.is_held:
         thermostat.begin_step(state, timestep)
         _kick(state, 0.5 * timestep)
         state.positions = state.positions + timestep * state.momenta / state.masses[:, None]

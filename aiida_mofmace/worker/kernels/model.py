@@ -68,7 +68,8 @@ class Evaluation:
 class Potential(Protocol):
     """Anything that gives energies and forces; its answer must depend on nothing but the configurations.
 
-    ``r_max`` is the distance in Å beyond which two atoms are no neighbours.
+    ``r_max`` is the distance in Å beyond which two atoms are no neighbours. One whose ``keeps_last`` is true evaluates
+    trial moves by what they change from the last configuration that it gave forces of.
     """
 
     r_max: float

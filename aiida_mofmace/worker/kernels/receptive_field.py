@@ -127,6 +127,8 @@ class LocalPotential:
     :param smallest: atoms a configuration must have to be kept; for smaller ones a full evaluation costs no more
     """
 
+    keeps_last = True
+
     def __init__(self, record: LayerRecord, smallest: int = _SMALLEST):
         self._smallest = smallest
         self._record, self._evaluator = record, record.evaluator

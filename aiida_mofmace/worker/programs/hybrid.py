@@ -238,6 +238,8 @@ class HybridSimulation:
         self.exchange.insertions, self.exchange.deletions = counts.pop("insertion"), counts.pop("deletion")
         self.series.restore(arrays, "series_")
         self.state, self.bonded = MdState.from_arrays(arrays), arrays["bonded"]
+        if self.state.is_held:
+            self.state.show(self.potential)
         cell_counts = vars(counts.pop("cell", MoveCounts()))
         self._make_cell_moves(arrays.get("start_cell", self.state.cell), cell_counts)
         self.displacement.counts |= counts
@@ -332,8 +334,8 @@ class HybridSimulation:
         accepted = [self._attempt_move() for _ in range(p.attempts_per_block)]
         if self.cell_moves is not None and p.is_cell_move_due(state.step):
             accepted.append(self.cell_moves.attempt(state))
-        if any(accepted) and state.mobile.start < state.mobile.stop:
-            state.update(self.potential)
+        if any(accepted):
+            state.show(self.potential)
         by_kind = zip(self.gases, state.counts.tolist(), strict=True) if len(self.gases) > 1 else ()
         self.series.append(
             step=state.step,

@@ -199,10 +199,9 @@ def _maker(inputs: Mapping[str, Any], device: str) -> Callable[..., HybridSimula
 def potentials(model: MaceEvaluator, points: Iterable[Point]) -> list[Potential]:
     """Return the potential of each simulation, which may evaluate trial moves by what they change.
 
-    Where the framework is held, forces may not have been evaluated since the last accepted move, and what is kept would
-    not be the same after a restart; there every trial is evaluated in full, and so are those of LAMMPS.
+    Those of LAMMPS are evaluated in full.
     """
-    can_be_local = [point.parameters.framework_flexible and point.parameters.engine == "native" for point in points]
+    can_be_local = [point.parameters.engine == "native" for point in points]
     if why_not(model.model) or not any(can_be_local):
         return [model for _ in can_be_local]
     record = LayerRecord(model)

@@ -18,6 +18,7 @@ from ..kernels.frames import Frames
 from ..kernels.gases import Gas
 from ..kernels.ideal_gas import IdealGasReservoir, Reservoir, RigidReservoir
 from ..kernels.model import Potential
+from ..kernels.receptive_field import LayerRecord, LocalPotential, why_not
 from ..kernels.thermodynamics import henry_coefficient
 from ..kernels.thermostats import NoseHooverChain
 from ..kernels.widom import WidomAverages, WidomInsertion, widom_averages
@@ -94,6 +95,8 @@ class WidomSimulation:
             self.widom.reservoir.restore({k[10:]: v for k, v in arrays.items() if k.startswith("reservoir_")})
             self.series.restore(arrays, "series_")
             self.state = MdState.from_arrays(arrays)
+            if self.state.is_held:
+                self.state.show(potential)
         elif framework is not None:
             self.rng = np.random.default_rng(seed)
             self.widom = self._insertion(self._reservoir(equilibrate=True), MoveCounts())
@@ -194,10 +197,13 @@ def run(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
     """
     parameters = WidomParameters.from_dict(inputs["parameters"])
     files = inputs["files"]
-    potential = open_model(inputs, parameters.head)
-    potential.require_elements(Gas.from_dict(parameters.gas).numbers)
+    model = open_model(inputs, parameters.head)
+    model.require_elements(Gas.from_dict(parameters.gas).numbers)
     framework = read_structure(files["structure"])
-    potential.require_elements(framework.numbers)
+    model.require_elements(framework.numbers)
+    # A GPU takes all insertions of a frame in one call, each in full.
+    is_local = model.device == "cpu" and not why_not(model.model)
+    potential: Potential = LocalPotential(LayerRecord(model)) if is_local else model
     checkpoint = Path(files["checkpoint"]) if files.get("checkpoint") else None
     simulation = WidomSimulation(parameters, potential, framework, int(inputs["seed"]), checkpoint)
     explosion, stopped, speed = simulation.advance(stop)
@@ -209,6 +215,7 @@ def run(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
         "steps_done": simulation.state.step,
         "steps_total": parameters.steps,
         "steps_per_second": speed,
-        "device": potential.device,
+        "device": model.device,
+        "local_trials": is_local,
     }
     return results | ({"stopped_early": True} if stopped else {})
