@@ -252,3 +252,21 @@ def test_main_job_with_uff(worker_code: orm.Code, cp2k_code: orm.Code, raspa_cod
     assert "Isotherm of UFF and a rigid framework at 303 K" in text
     write_report(node, tmp_path / "report.html")
     assert "UFF, rigid framework, 303 K" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.cp2k
+def test_main_job_with_lammps_and_ab_initio_md(worker_code: orm.Code, cp2k_code: orm.Code) -> None:
+    """LAMMPS makes the steps of sampling, CP2K's own MD gives labels beside it; both are in the first dataset."""
+    ab_initio = {"loadings": [0, 1], "steps": 24, "equilibration_steps": 4, "stride": 4, "labels": 3}
+    node = run_main(
+        {"worker": worker_code, "cp2k": cp2k_code},
+        mil_120(),
+        sampling=TINY["sampling"] | {"engine": "lammps"},
+        aimd=ab_initio,
+    )
+    assert node.outputs.dataset.base.attributes.get("rounds") == [10 + 6, 3]
+    groups = [record.origin.group or "" for record in find_labels(process=node)]
+    assert sum(group.startswith("aimd_300K_") for group in groups) == 6
+    assert len(groups) == 10 + 6 + 3 + 4
+    assert "23 made (23 at GFN1-xTB), 0 failed" in summary(node)

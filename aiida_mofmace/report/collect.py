@@ -30,6 +30,8 @@ __all__ = ["collect"]
 BAR = 1.0e5
 _METHODS = {"kmeans": "K-means, nearest to each centre", "fps": "farthest point sampling"}
 
+#: Work chains whose outputs are labels.
+_LABELLING = ("LabelWorkChain", "AimdWorkChain")
 #: Jobs that are one row for all of a round where the phases of a run are listed.
 _JOBS = {"MaceMdCalculation": "md", "MdGcmcCalculation": "md_gcmc", "CommitteeCalculation": "committee"}
 
@@ -126,8 +128,8 @@ def _seconds(start: datetime, end: datetime) -> float:
 
 
 def _labels(tree: ProcessTree) -> dict[str, Any]:
-    """Count the labels that the label work chains returned, by level of theory."""
-    pks = [record.pk for record in tree.labelled("LabelWorkChain")]
+    """Count the labels that label work chains and ab initio MD returned, by level of theory."""
+    pks = [record.pk for record in tree.labelled(*_LABELLING)]
     builder = orm.QueryBuilder().append(orm.WorkChainNode, filters={"id": {"in": pks or [-1]}}, tag="chain")
     edges = {"type": LinkType.RETURN.value, "label": {"like": "labels\\_\\_%"}}
     columns = ["uuid", "attributes.level_of_theory.name", "attributes.level_of_theory.hash"]
@@ -163,7 +165,7 @@ def _failures(tree: ProcessTree) -> list[dict[str, Any]]:
 def _flagged(tree: ProcessTree) -> list[dict[str, Any]]:
     """List the labels that the sanity filter flagged, with the reasons."""
     rows: list[dict[str, Any]] = []
-    for record in tree.labelled("LabelWorkChain"):
+    for record in tree.labelled(*_LABELLING):
         node = output(record, "flagged")
         content = node.get_dict() if isinstance(node, orm.Dict) else {}
         where = journal_name(tree, record)

@@ -13,6 +13,7 @@ from aiida.common.links import LinkType
 
 from aiida_mofmace.calculations.cp2k_md import md_parameters
 from aiida_mofmace.data.level import LevelOfTheory
+from aiida_mofmace.report.collect import collect
 from aiida_mofmace.workflows.aimd import AimdWorkChain
 from aiida_mofmace.workflows.cp2k_md_base import Cp2kMdBaseWorkChain
 from aiida_mofmace.workflows.functions import append_labels
@@ -205,6 +206,8 @@ def test_labels_come_out_of_sampling(
     for name, label in ab_initio["labels"].items():
         assert label.structure.uuid == ab_initio["structures"][name].uuid
         assert label.level_of_theory == LevelOfTheory.load("gfn1-xtb").summary
+    counted = collect(node)["labels"]
+    assert (counted["made"], [level["count"] for level in counted["levels"]]) == (2, [2])
 
 
 def test_sampling_and_main_chain_take_it_in(codes: dict[str, Any]) -> None:
