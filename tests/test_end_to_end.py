@@ -265,7 +265,7 @@ def test_main_job_with_lammps_and_ab_initio_md(worker_code: orm.Code, cp2k_code:
         sampling=TINY["sampling"] | {"engine": "lammps"},
         aimd=ab_initio,
     )
-    assert node.outputs.dataset.base.attributes.get("rounds") == [10 + 6, 3]
+    assert node.outputs.dataset.base.attributes.get("rounds") == [10, 6, 3]
     groups = [record.origin.group or "" for record in find_labels(process=node)]
     assert sum(group.startswith("aimd_300K_") for group in groups) == 6
     assert len(groups) == 10 + 6 + 3 + 4
