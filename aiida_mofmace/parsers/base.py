@@ -21,6 +21,10 @@ __all__ = ["MissingOutput", "WorkerParser"]
 _SCHEDULER_CODES = {110: "ERROR_OUT_OF_MEMORY", 120: "ERROR_STOPPED_EARLY"}
 
 
+#: Failures of a run that was sound before: what it has written by then is worth keeping.
+_BROKEN_OFF = ("ERROR_WORKER_FAILED", "ERROR_OUT_OF_MEMORY")
+
+
 class MissingOutput(Exception):  # noqa: N818
     """A file that a finished program must have left is not there; the argument is its name."""
 
@@ -61,17 +65,19 @@ class WorkerParser(CarefulParser):
         return self.check(output["results"])
 
     def _emit_remains(self) -> None:
-        """Attach what a program that was killed has left, a checkpoint above all."""
+        """Attach what a program that was killed or broke off has left, a checkpoint above all."""
         try:
             self.emit({}, False)
         except (MissingOutput, ValueError) as error:
-            self.logger.warning(f"what the killed job left cannot be read: {error}")
+            self.logger.warning(f"what the job left cannot be read: {error}")
 
     def _failed(self, output: dict[str, Any]) -> ExitCode:
         """Return the exit code of the error that the program named."""
         self._out_results(output)
         error = output["error"]
         label = ERROR_LABELS.get(str(error.get("type")), "ERROR_WORKER_FAILED")
+        if label in _BROKEN_OFF:
+            self._emit_remains()
         return self.failure(label, message=f"{error.get('message')} ({error.get('type')})")
 
     def check(self, results: dict[str, Any]) -> ExitCode | None:

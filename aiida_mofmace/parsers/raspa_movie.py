@@ -14,14 +14,14 @@ __all__ = ["parse_raspa_movie"]
 Array = NDArray[np.float64]
 
 
-def parse_raspa_movie(text: str, symbols: Sequence[str]) -> list[Array]:
+def parse_raspa_movie(text: str, symbols: Sequence[str] | None) -> list[Array]:
     """Read the molecules of one component from a file of PDB models.
 
     Sites that are no atoms of the molecule (such as the charge site of TIP4P) are left out; the atoms of each molecule
     are put into the order of the symbols.
 
     :param text: content of ``Movies/System_0/..._component_NAME_0.pdb``
-    :param symbols: of the atoms of a molecule
+    :param symbols: of the atoms of a molecule; None where a molecule is one site that stands for all of them
     :return: for each snapshot the fractional coordinates in RASPA's supercell, shape (n_molecules, n_atoms, 3)
     :raises ValueError: if the file is cut off or holds other molecules
     """
@@ -32,14 +32,18 @@ def parse_raspa_movie(text: str, symbols: Sequence[str]) -> list[Array]:
     return snapshots
 
 
-def _parse_model(lines: list[str], symbols: Sequence[str]) -> Array:
+def _parse_model(lines: list[str], symbols: Sequence[str] | None) -> Array:
     box = next((line for line in lines if line.startswith("CRYST1")), None)
     if box is None:
         raise ValueError("a snapshot has no cell; is the file cut off?")
     cell = cellpar_to_cell([float(box[6 + 9 * i : 15 + 9 * i]) for i in range(3)] + _angles(box))
     atoms = [line for line in lines if line.startswith("ATOM")]
+    places: Array = np.array([[float(line[30 + 8 * i : 38 + 8 * i]) for i in range(3)] for line in atoms]).reshape(
+        -1, 3
+    )
+    if symbols is None:
+        return np.asarray(places @ np.linalg.inv(cell))[:, None]
     names = [_element(line) for line in atoms]
-    places = np.array([[float(line[30 + 8 * i : 38 + 8 * i]) for i in range(3)] for line in atoms]).reshape(-1, 3)
     kept = [index for index, name in enumerate(names) if name in symbols]
     size = len(symbols)
     if len(kept) % size:

@@ -8,19 +8,26 @@ from typing import Any
 import numpy as np
 from aiida import orm
 from aiida.engine import calcfunction
-from ase import units
+from ase import Atoms, units
+from numpy.typing import NDArray
 
 from aiida_mofmace.data.charged_cif import charged_cif
 from aiida_mofmace.data.frames import FramesData
 from aiida_mofmace.parsers.raspa_movie import parse_raspa_movie
 from aiida_mofmace.worker.kernels.folding import fold_snapshot
 from aiida_mofmace.worker.kernels.frames import Frames
-from aiida_mofmace.worker.kernels.pockets import blocking_spheres
+from aiida_mofmace.worker.kernels.gases import Gas
+from aiida_mofmace.worker.kernels.geometry import random_rotation
+from aiida_mofmace.worker.kernels.pockets import BlockingSpheres, blocking_spheres
 from aiida_mofmace.worker.kernels.zeo import pore_volumes
 
 __all__ = ["charged_framework", "fold_snapshots", "pore_geometry", "uff_isotherm"]
 
 _MOVIES = "Movies/System_0"
+#: Å, of the grids on which closed pockets are sought, one after the other.
+_SPACINGS = (0.2, 0.1, 0.07)
+#: Fraction of the volume by which a grid may differ from Zeo++'s random points.
+_VOLUME_NOISE = 5e-4
 
 
 @calcfunction
@@ -36,13 +43,14 @@ def pore_geometry(structure: orm.StructureData, molecule: orm.Dict, samples: orm
 
     :param molecule: probe radius in Å and density of the liquid in mol/l, as aiida-lsmo knows them
     :param samples: random points for each atom
-    :return: ``pores`` in the words of aiida-lsmo; ``blocking_spheres`` in the format of Zeo++ where there are any
+    :return: ``pores`` in the words of aiida-lsmo; ``blocking_spheres`` in the format of Zeo++ where there are any.
+        Where no grid agrees with Zeo++ on what is closed, nothing is blocked
     """
     radius, atoms = float(molecule["proberad"]), structure.get_ase()
     volumes = pore_volumes(atoms, radius, samples.value)
     figures, per_mass = volumes.figures, volumes.figures["AV_cm^3/g"]
     sizes = np.array([volumes.radii[symbol] for symbol in atoms.symbols])
-    spheres = blocking_spheres(np.asarray(atoms.cell.array), atoms.positions, sizes, radius)
+    spheres = _agreed_spheres(atoms, sizes, radius, figures["NAV_Volume_fraction"])
     found: dict[str, orm.Data] = {
         "pores": orm.Dict(
             {
@@ -60,6 +68,22 @@ def pore_geometry(structure: orm.StructureData, molecule: orm.Dict, samples: orm
     if len(spheres.radii):
         found["blocking_spheres"] = orm.SinglefileData(io.BytesIO(spheres.text().encode()), "framework.block")
     return found
+
+
+def _agreed_spheres(atoms: Atoms, sizes: NDArray[np.float64], radius: float, closed: float) -> BlockingSpheres:
+    """Return the spheres of the first grid that calls no more of the volume closed than Zeo++ does; none without one.
+
+    A grid takes a window that is narrower than its spacing for shut, and would then block the very pores.
+
+    :param closed: fraction of the volume that Zeo++ calls closed
+    """
+    cell = np.asarray(atoms.cell.array)
+    if closed > 0.0:
+        for spacing in _SPACINGS:
+            spheres = blocking_spheres(cell, atoms.positions, sizes, radius, spacing)
+            if spheres.volume_fraction <= max(closed + _VOLUME_NOISE, 1.2 * closed):
+                return spheres
+    return BlockingSpheres(np.zeros((0, 3)), np.zeros(0), 0.0)
 
 
 @calcfunction
@@ -113,17 +137,21 @@ def fold_snapshots(
 ) -> dict[str, FramesData]:
     """Return snapshots of RASPA runs in single cells of the framework, drawn from all that are free of clashes.
 
-    :param parameters: repeats of the supercell, seed, snapshots of each run, minimum_distance in Å, groups by run
+    :param parameters: repeats of the supercell, seed, snapshots of each run, minimum_distance in Å, groups by run, and
+        whether a molecule is a single site, which then gets its atoms turned at random
     :param retrieved: folders of the runs by name
     :return: frames by name of the run; a run that has none is missing
     """
     given, symbols = parameters.get_dict(), gas["symbols"]
-    framework = structure.get_ase()
+    framework, molecule = structure.get_ase(), Gas.from_dict(gas.get_dict())
+    supercell = framework.cell.array * np.array(given["repeats"])[:, None]
     generator = np.random.default_rng(given["seed"])
     found: dict[str, FramesData] = {}
     for name in sorted(retrieved):
         images = []
-        for step, molecules in enumerate(_snapshots(retrieved[name], gas["name"], symbols)):
+        known = None if given["single_site"] else symbols
+        for step, places in enumerate(_snapshots(retrieved[name], gas["name"], known)):
+            molecules = _with_atoms(places, molecule, supercell, generator) if given["single_site"] else places
             for image in fold_snapshot(framework, symbols, molecules, given["repeats"], given["minimum_distance"]):
                 group = f"{given['groups'][name]}_{image.info['loading']}{gas['name']}"
                 image.info |= {"step": step, "group": group}
@@ -135,7 +163,16 @@ def fold_snapshots(
     return found
 
 
-def _snapshots(folder: orm.FolderData, molecule: str, symbols: list[str]) -> list[Any]:
+def _with_atoms(
+    sites: NDArray[np.float64], gas: Gas, supercell: NDArray[np.float64], rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Put molecules at the places (fractional, shape (n, 1, 3)) of united atoms, each turned at random."""
+    inverse = np.linalg.inv(supercell)
+    turned = [gas.positions @ random_rotation(rng).T @ inverse for _ in range(len(sites))]
+    return np.asarray(sites + np.array(turned).reshape(len(sites), -1, 3))
+
+
+def _snapshots(folder: orm.FolderData, molecule: str, symbols: list[str] | None) -> list[Any]:
     repository = folder.base.repository
     if "Movies" not in repository.list_object_names():
         return []

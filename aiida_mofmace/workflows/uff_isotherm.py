@@ -181,8 +181,9 @@ class UffIsothermWorkChain(WorkChain):
         fraction = self.ctx.pores["POAV_Volume_fraction"]
         closed = self.ctx.pores["blocked_volume_fraction"]
         self.report(
-            f"{self.ctx.gas} can reach {100 * fraction:.1f} % of the volume; closed pockets, {100 * closed:.1f} %, "
-            f"are blocked by {self.ctx.pores['Number_of_blocking_spheres']} spheres"
+            f"{self.ctx.gas} can reach {100 * fraction:.1f} % of the volume; closed pockets are "
+            f"{100 * self.ctx.pores['pocket_volume_fraction']:.1f} %, blocked {100 * closed:.1f} % "
+            f"by {self.ctx.pores['Number_of_blocking_spheres']} spheres"
         )
         return None
 
@@ -275,6 +276,7 @@ class UffIsothermWorkChain(WorkChain):
             "snapshots": section["snapshots"],
             "minimum_distance": section["minimum_distance"],
             "groups": groups,
+            "single_site": self.ctx.molecule["singlebead"],
         }
         retrieved = {name: run.outputs.retrieved for name, run in folders.items()}
         found = fold_snapshots(self.inputs.structure, self.inputs.gas, orm.Dict(parameters), **retrieved)

@@ -156,6 +156,19 @@ def test_killed_run_leaves_its_checkpoint(aiida_localhost: orm.Computer) -> None
 
 
 @pytest.mark.parametrize(
+    ("kind", "status", "kept"),
+    [("engine_failed", 303, True), ("out_of_memory", 401, True), ("RuntimeError", 303, True), ("nan", 305, False)],
+)
+def test_what_a_run_sampled_before_it_broke_off_is_kept(
+    aiida_localhost: orm.Computer, kind: str, status: int, kept: bool
+) -> None:
+    files = {**MD_FILES, "output.json": failed(kind, "what to do")}
+    outputs, code = run(aiida_localhost, "mofmace.mace_md", files)
+    assert code.status == status
+    assert ({"checkpoint", "trajectory"} <= set(outputs)) is kept
+
+
+@pytest.mark.parametrize(
     ("exit_status", "expected"),
     [(110, 401), (120, 400), (100, 301)],
 )

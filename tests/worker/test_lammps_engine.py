@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,23 @@ def test_an_error_of_the_model_is_not_lost(inputs: dict[str, Any], monkeypatch: 
     monkeypatch.setattr(MaceEvaluator, "evaluate", failing)
     with pytest.raises(WorkerError, match="no number"):
         sample(inputs, engine="lammps", check_first_frame=False)
+
+
+def test_atoms_that_fly_apart_between_two_frames_end_the_run(
+    inputs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LAMMPS loses the atoms and stops: a guard like the others, and the frames before it are kept."""
+    original, calls = MaceEvaluator.evaluate, []
+
+    def gone_mad(self: MaceEvaluator, *arguments: Any, **options: Any) -> Any:
+        calls.append(1)
+        answers = original(self, *arguments, **options)
+        return [replace(each, forces=1e9 * each.forces) for each in answers] if len(calls) > 12 else answers
+
+    monkeypatch.setattr(MaceEvaluator, "evaluate", gone_mad)
+    results, frames, _ = sample(inputs, engine="lammps", check_first_frame=False)
+    assert results["explosion"]["reason"] == "not_finite"
+    assert (results["steps_done"], len(frames)) == (10, 2)
 
 
 def test_a_molecule_alone_is_refused(inputs: dict[str, Any]) -> None:

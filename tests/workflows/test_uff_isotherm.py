@@ -80,6 +80,23 @@ def check_snapshots(frames: Any, framework: Any) -> None:
             assert closest_distance(molecule, others, atoms.cell.array) >= 2.0
 
 
+def test_methane_a_united_atom(raspa_code: orm.InstalledCode) -> None:
+    """The windows of MIL-120 are hardly wider than TraPPE's CH4: nothing is blocked, and the sites become molecules."""
+    section = {**SECTION, "pressures": [1e7], "initialization_cycles": 300, "cycles": 100}
+    builder = UffIsothermWorkChain.get_builder_from_protocol(
+        {"raspa": raspa_code}, mil_120(), CHARGES, "CH4", overrides={"uff_gcmc": section}, seed=4
+    )
+    outputs, node = run_get_node(builder)
+    assert node.is_finished_ok, node.exit_message
+    assert "blocking_spheres" not in outputs
+    assert outputs["isotherm"]["points"][0]["loading_mol_per_kg"] > 0.5
+    frames = outputs["trajectories"]["pressure_00"].get_frames()
+    assert frames.loadings.max() > 0
+    atoms = frames.atoms(int(np.argmax(frames.loadings)))
+    assert atoms.get_chemical_symbols()[40:45] == ["C", "H", "H", "H", "H"]
+    np.testing.assert_allclose(np.linalg.norm(atoms.positions[41:45] - atoms.positions[40], axis=1), 1.09, atol=0.02)
+
+
 def test_pores_of_a_closed_framework(aiida_profile: Any) -> None:
     """Half of the cell leaves no room for CO2; the real one does, and has no closed pockets."""
     molecule = molecule_settings("CO2")

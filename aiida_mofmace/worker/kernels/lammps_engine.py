@@ -162,6 +162,8 @@ class LammpsEngine:
     def _evaluate(self, _step: int, tags: Array, x: Array, f: Array) -> None:
         """Give forces, energy and virial of LAMMPS's atoms."""
         assert isinstance(self._potential, MaceEvaluator), "the virial needs a potential with stresses"
+        if len(tags) < len(self._types):
+            raise WorkerError("engine_failed", f"Lost atoms: {len(tags)} of {len(self._types)} are left")
         cell = self._box()
         configuration = Configuration(self._elements[self._types[tags - 1]], np.array(x), cell)
         found = self._potential.evaluate([configuration], stress=True)[0]

@@ -20,6 +20,10 @@ from .simulation import Clock, Guard
 __all__ = ["LammpsSimulation"]
 
 
+#: What LAMMPS says of atoms that have flown apart, when it does not get to the next recorded frame.
+_SIGNS_OF_EXPLOSION = ("Lost atoms", "Non-numeric", "non-numeric")
+
+
 class _Bath:
     """What LAMMPS's thermostat and barostat have taken out; they act inside LAMMPS."""
 
@@ -69,9 +73,7 @@ class LammpsSimulation(Simulation):
         explosion, stopped = None, False
         while state.step < p.steps and not stopped:
             steps = min(p.stride - state.step % p.stride, p.steps - state.step)
-            self.engine.advance(steps)
-            self.engine.read(state, steps)
-            explosion = guard.check(state, thorough=True)
+            explosion = self._advance_engine(steps) or guard.check(state, thorough=True)
             if explosion is not None:
                 break
             if state.step % p.stride == 0:
@@ -80,6 +82,17 @@ class LammpsSimulation(Simulation):
             if not stopped and clock.is_due():
                 self.save()
         return explosion, stopped, clock.steps_per_second(state.step)
+
+    def _advance_engine(self, steps: int) -> dict[str, Any] | None:
+        """Let LAMMPS make steps and read where it got to; say so if it lost atoms on the way."""
+        try:
+            self.engine.advance(steps)
+        except WorkerError as error:
+            if not any(sign in str(error) for sign in _SIGNS_OF_EXPLOSION):
+                raise
+            return {"reason": "not_finite", "step": self.state.step, "value": None, "limit": None}
+        self.engine.read(self.state, steps)
+        return None
 
     def checkpoint_arrays(self) -> dict[str, Any]:
         """Add LAMMPS's own restart file, which knows thermostat and barostat."""
