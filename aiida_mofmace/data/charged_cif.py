@@ -10,12 +10,12 @@ from aiida import orm
 from ase.geometry import cell_to_cellpar
 from ase.io.cif import parse_cif
 
-__all__ = ["charged_cif", "charges_of_cif"]
+__all__ = ["NEUTRAL", "charged_cif", "charges_of_cif"]
 
 #: RASPA's name of the column, and that of pymatgen and of assigners of charges built on it.
 _CHARGE = ("_atom_site_charge", "_atom_type_partial_charge")
 #: e per cell; a framework whose charges add up to more than this is not neutral, and no Ewald sum of it has a meaning.
-_NEUTRAL = 0.05
+NEUTRAL = 0.05
 
 
 def charged_cif(structure: orm.StructureData, charges: Sequence[float], name: str = "framework") -> str:
@@ -30,7 +30,7 @@ def charged_cif(structure: orm.StructureData, charges: Sequence[float], name: st
     """
     atoms = structure.get_ase()
     total = math.fsum(charges)
-    if len(charges) != len(atoms) or abs(total) > _NEUTRAL:
+    if len(charges) != len(atoms) or abs(total) > NEUTRAL:
         raise ValueError(f"{len(charges)} charges that add up to {total:.3f} e do not fit {len(atoms)} atoms")
     even = _neutral([charge - total / len(charges) for charge in charges])
     lengths = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")

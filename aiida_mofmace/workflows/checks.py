@@ -7,7 +7,7 @@ builder refuses bad input when it is filled.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import PurePath
 from typing import Any
@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 from aiida import orm
 
+from aiida_mofmace.calculations.diversity_select import DiversitySelectCalculation
 from aiida_mofmace.calculations.lammps_script import LAUNCHER, PAIR_STYLES
 from aiida_mofmace.calculations.validators import (
     check_code,
     check_elements,
+    check_engine,
     check_flexible_cell,
     check_pressure,
     check_replay_files,
@@ -27,12 +29,14 @@ from aiida_mofmace.calculations.validators import (
     first_message,
     gas_elements,
 )
+from aiida_mofmace.data.charged_cif import NEUTRAL
 from aiida_mofmace.data.dataset import LabelledDatasetData
 from aiida_mofmace.data.level import LevelOfTheory
 from aiida_mofmace.data.model import MaceModelData
 from aiida_mofmace.worker.errors import WorkerError
+from aiida_mofmace.worker.kernels.descriptors import SoapSettings
 from aiida_mofmace.worker.kernels.gases import mixture
-from aiida_mofmace.worker.kernels.loading import place_molecules
+from aiida_mofmace.worker.kernels.loading import largest_loading
 
 __all__ = [
     "check_charges",
@@ -59,7 +63,7 @@ def validate_parameters(parameters: orm.Dict | None, _: Any) -> str | None:
 
 
 def _check_henry(parameters: Mapping[str, Any]) -> str | None:
-    """Refuse insertions on trial into a cell that changes, and those that never begin."""
+    """Refuse insertions on trial into a cell that changes."""
     section = parameters.get("henry_coefficient")
     if section is None or not section["insertions"]:
         return None
@@ -68,8 +72,6 @@ def _check_henry(parameters: Mapping[str, Any]) -> str | None:
             "henry_coefficient is that of a cell that does not change; set henry_coefficient.insertions to 0, "
             "or gcmc.flexible_cell to none"
         )
-    if section["equilibration_steps"] >= section["steps"]:
-        return "henry_coefficient.equilibration_steps must be fewer than henry_coefficient.steps"
     return None
 
 
@@ -82,7 +84,7 @@ def check_parameters(parameters: Mapping[str, Any], prefix: str = "") -> str | N
             message = _check_atomic_energies(value)
             message = f"{prefix}{message}" if message else None
         elif isinstance(value, Mapping):
-            message = check_parameters(value, f"{prefix}{key}.") or _check_cell(key, value)
+            message = check_parameters(value, f"{prefix}{key}.") or _check_section(key, value)
         else:
             message = _check_value(key, value)
             message = f"{prefix}{message}" if message else None
@@ -91,13 +93,51 @@ def check_parameters(parameters: Mapping[str, Any], prefix: str = "") -> str | N
     return None
 
 
-def _check_cell(section: str, values: Mapping[str, Any]) -> str | None:
-    """Refuse what cannot be done to a cell, in the sections that say something of it."""
-    check = {"gcmc": check_flexible_cell, "sampling": check_pressure}.get(section)
-    message = check(values) if check else None
+def _check_section(section: str, values: Mapping[str, Any]) -> str | None:
+    """Refuse values that are sound one by one and do not go together, or are no name that is known."""
+    check = _SECTIONS.get(section)
+    message = (check(values) if check else None) or _check_length(values)
     return f"{section}: {message}" if message else None
 
 
+def _check_length(run: Mapping[str, Any]) -> str | None:
+    """Refuse dynamics that is over before a frame of it is kept."""
+    if not {"steps", "equilibration_steps"} <= set(run) or run.get("insertions") == 0:
+        return None
+    steps, equilibration, stride = run["steps"], run["equilibration_steps"], run.get("stride", 1)
+    if equilibration >= steps:
+        return f"equilibration_steps is {equilibration}; it must be fewer than steps, {steps}"
+    if steps // stride == equilibration // stride:
+        return f"stride is {stride}; no frame is kept in the {steps - equilibration} steps after equilibration"
+    return None
+
+
+def _check_sampling(values: Mapping[str, Any]) -> str | None:
+    return check_engine(values) or check_pressure(values)
+
+
+def _check_gcmc(values: Mapping[str, Any]) -> str | None:
+    return check_engine(values) or check_flexible_cell(values)
+
+
+def _check_selection(values: Mapping[str, Any]) -> str | None:
+    try:
+        SoapSettings.from_parameters(values["soap"])
+    except WorkerError as error:
+        return str(error)
+    return DiversitySelectCalculation.check_parameters({"n_select": 1, **values})
+
+
+def _check_uff(values: Mapping[str, Any]) -> str | None:
+    return None if values["pressures"] else "pressures is empty; give at least one in Pa"
+
+
+_SECTIONS: dict[str, Callable[[Mapping[str, Any]], str | None]] = {
+    "gcmc": _check_gcmc,
+    "sampling": _check_sampling,
+    "selection": _check_selection,
+    "uff_gcmc": _check_uff,
+}
 _POSITIVE = {
     "temperature": "K",
     "temperatures": "K",
@@ -152,8 +192,15 @@ _WHOLE = {
     "processes": 1,
     "replicas": 1,
     "max_restarts": 0,
+    "pca_components": 1,
+    "widom_cycles": 1,
+    "initialization_cycles": 0,
+    "cycles": 1,
+    "movie_frames": 1,
+    "snapshots": 0,
 }
 _UFF_PACKAGES = ("aiida_lsmo", "pyzeo")
+_FILLINGS = 5  # of the pores, on trial
 _MAY_BE_EMPTY = ("pressures", "loadings")
 
 
@@ -250,13 +297,18 @@ def check_force_field(gas: orm.Dict) -> str | None:
 
 
 def check_charges(structure: orm.StructureData, charges: orm.List) -> str | None:
-    """Refuse charges of another framework."""
-    if len(charges.get_list()) == len(structure.sites):
-        return None
-    return (
-        f"{len(charges.get_list())} charges do not fit {len(structure.sites)} atoms; give one for each atom, "
-        "in the structure's order"
-    )
+    """Refuse charges of another framework, those that are no numbers, and a framework that is not neutral."""
+    values = charges.get_list()
+    if len(values) != len(structure.sites):
+        return (
+            f"{len(values)} charges do not fit {len(structure.sites)} atoms; give one for each atom, "
+            "in the structure's order"
+        )
+    if not all(_is_number(value) for value in values):
+        return "a charge of the framework is no number"
+    if abs(math.fsum(values)) > NEUTRAL:
+        return f"the charges add up to {math.fsum(values):.3f} e; a framework must be neutral"
+    return None
 
 
 def check_repeats(repeats: Any) -> str | None:
@@ -277,18 +329,28 @@ def check_loadings(
 ) -> str | None:
     """Refuse a loading that does not fit into the pores; the message says what does.
 
+    The jobs draw other random numbers than this check: so it has to fit twice in a few trials, and a job has more.
+
     :param loadings: numbers of molecules per cell
     :param distance: smallest distance in Å between a molecule put into a pore and everything else
     :param seed: of the trial insertions
     :param repeats: number of cells along each lattice vector, all to be loaded
     """
-    largest = max(loadings, default=0) * math.prod(repeats)
-    atoms = structure.get_ase().repeat(tuple(repeats))
-    try:
-        place_molecules(atoms, mixture(gas.get_dict())[0][0], largest, distance, np.random.default_rng(seed))
-    except WorkerError as error:
-        return f"loading {largest}: {error}"
-    return None
+    loading, cells = max(loadings, default=0), math.prod(repeats)
+    atoms, molecule = structure.get_ase().repeat(tuple(repeats)), mixture(gas.get_dict())[0][0]
+    rng, counts = np.random.default_rng(seed), list[int]()
+    while counts.count(loading * cells) < 2 and len(counts) < _FILLINGS:
+        try:
+            counts.append(largest_loading(atoms, molecule, distance, rng, limit=loading * cells))
+        except WorkerError as error:
+            return f"loading {loading}: {error}"
+    most = sorted(counts)[-2] // cells
+    if most >= loading:
+        return None
+    return (
+        f"loading {loading}: {loading} {molecule.name} do not fit into the pores of a cell with {distance} Å between "
+        f"atoms; the most that did fit is {most}: lower the loading or insertion_minimum_distance"
+    )
 
 
 def _check_dataset_level(

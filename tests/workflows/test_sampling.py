@@ -100,7 +100,7 @@ def test_monte_carlo_needs_charges_and_raspa(codes: dict[str, Any], aiida_code_i
     [
         ({"supercell": [2, 1]}, "give three positive integers"),
         ({"loadings": [0, 60]}, "loading 60: 60 CO2 do not fit .* the most that did fit is [1-9]"),
-        ({"loadings": [60], "supercell": [1, 1, 2]}, "loading 120: 120 CO2 do not fit"),
+        ({"loadings": [60], "supercell": [1, 1, 2]}, "loading 60: 60 CO2 do not fit into the pores of a cell"),
     ],
 )
 def test_what_does_not_fit_is_refused(codes: dict[str, Any], change: dict[str, Any], message: str) -> None:

@@ -131,7 +131,12 @@ def test_closed_pockets_stay_empty(raspa_code: orm.InstalledCode) -> None:
 
 @pytest.mark.parametrize(
     ("charges", "gas", "message"),
-    [([0.1, -0.1], "CO2", "2 charges do not fit 40 atoms"), (CHARGES, "H2O2", "H2O2")],
+    [
+        ([0.1, -0.1], "CO2", "2 charges do not fit 40 atoms"),
+        ([1.0] * 40, "CO2", "add up to 40.000 e"),
+        ([*CHARGES[:-1], float("nan")], "CO2", "is no number"),
+        (CHARGES, "H2O2", "H2O2"),
+    ],
 )
 def test_refused_inputs(raspa_code: orm.InstalledCode, charges: list[float], gas: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -66,7 +66,7 @@ def place_molecules(
     rng: np.random.Generator,
     *,
     tries_per_molecule: int = 4096,
-    restarts: int = 4,
+    restarts: int = 20,
 ) -> Atoms:
     """Insert ``n`` molecules by random sequential addition.
 
