@@ -13,7 +13,9 @@ from aiida_mofmace.workflows.sampling import SamplingWorkChain
 
 from .steps import finished, mil_120, process_of, trajectory
 
-OVERRIDES = {"sampling": {"temperatures": [300.0, 500.0], "loadings": [0, 2], "steps": 6, "equilibration_steps": 2}}
+OVERRIDES = {
+    "sampling": {"temperatures": [300.0, 500.0], "loadings": [0, 2], "steps": 6, "equilibration_steps": 2, "stride": 2}
+}
 
 
 @pytest.fixture
