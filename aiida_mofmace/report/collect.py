@@ -222,9 +222,11 @@ def _selections(tree: ProcessTree) -> list[dict[str, Any]]:
         results = output(record, "results")
         content = results.get_dict() if isinstance(results, orm.Dict) else {}
         row = {"pk": record.pk, "name": journal_name(tree, record), "xy": xy, "kind": kind}
-        rows.append(
-            {**row, "coverage": content.get("coverage") or {}, "methods": _methods(content, setting(record, "method"))}
-        )
+        row |= {"coverage": content.get("coverage") or {}, "methods": _methods(content, setting(record, "method"))}
+        row |= {name: content.get(name) or {} for name in ("quota_shortfalls", "without_quota")}
+        refused = {reason: count for reason, count in (content.get("refused") or {}).items() if count}
+        left_out = (content.get("map") or {}).get("left_out", 0)
+        rows.append({**row, "pool": content.get("pool"), "refused": refused, "left_out": left_out})
     return rows
 
 

@@ -15,11 +15,11 @@ from aiida_mofmace.calculations.validators import check_elements, check_replay_f
 from aiida_mofmace.data.dataset import LabelledDatasetData
 from aiida_mofmace.data.model import MaceModelData
 
-from .checks import validate_parameters
 from .fine_tune_base import FineTuneWorkChain, fine_tune_parameters
 from .functions import calibrate_committee
 from .inputs import code_node, foundation_model
 from .jobs import child_seed, worker_options
+from .parameter_checks import validate_parameters
 from .protocols import filled_builder, resolve
 from .window import RollingWindow
 

@@ -19,6 +19,7 @@ from aiida_mofmace.worker.kernels.thermodynamics import fugacities
 from .label_quality import quality_bounds
 
 __all__ = [
+    "UFF_GROUP",
     "binding_inputs",
     "blank_model_inputs",
     "child_seed",
@@ -37,6 +38,8 @@ __all__ = [
     "worker_options",
 ]
 
+#: What the groups of snapshots of Monte Carlo with UFF begin with.
+UFF_GROUP = "uff"
 #: What only the section `sampling` says of an MD run.
 _SAMPLING_ONLY = (
     "check_first_frame",

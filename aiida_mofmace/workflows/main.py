@@ -23,7 +23,7 @@ from .functions import append_labels, gather_failures
 from .harvest import reason
 from .inputs import common_inputs, lammps_inputs, monte_carlo_inputs, training_inputs
 from .isotherm import MDGCMCIsothermWorkChain
-from .jobs import child_seed, label_inputs, lone_gas_group, select_inputs
+from .jobs import UFF_GROUP, child_seed, label_inputs, lone_gas_group, select_inputs
 from .label import LabelWorkChain
 from .ports import (
     define_code,
@@ -74,19 +74,23 @@ def _fewest_labels(dataset: LabelledDatasetData | None, parameters: Mapping[str,
     """Return how many labels the first training will have at least, if all goes well with the sampling."""
     if dataset is not None:
         return int(dataset.n_frames)
-    wanted = sum(_first_quotas(parameters, "", untrained=False).values())
+    wanted = sum(_first_quotas(parameters, "").values())
     return int(parameters["labels"]["min_success_fraction"] * wanted)
 
 
-def _first_quotas(parameters: Mapping[str, Any], gas: str, untrained: bool) -> dict[str, int]:
-    """Return how many structures of each loading are labelled first, by a pattern of the names of the MD runs.
+def _first_quotas(
+    parameters: Mapping[str, Any], gas: str, *, untrained: bool = False, monte_carlo: bool = False
+) -> dict[str, int]:
+    """Return how many structures of each loading are labelled first, by a pattern of the names of the groups.
 
     :param untrained: whether the model knows nothing yet, not even the lone gas molecule
+    :param monte_carlo: whether there are snapshots of UFF, whose loadings no MD run need have
     """
     first, sampling = parameters["initial_set"], parameters["sampling"]
     quotas = {
         f"*_{loading}{gas}": first["n_per_loading"] if loading else first["n_empty"] for loading in sampling["loadings"]
     }
+    quotas |= {f"{UFF_GROUP}_*": first["n_uff"]} if monte_carlo else {}
     return quotas | ({lone_gas_group(gas): sampling["rattled_gas_frames"]} if untrained else {})
 
 
@@ -226,8 +230,12 @@ class MofMaceWorkChain(WorkChain):
 
     def run_selection(self) -> dict[str, Any]:
         """Choose the first structures, so many of each loading."""
-        untrained = self.inputs.foundation.kind == UNTRAINED
-        quotas = _first_quotas(self.ctx.parameters, self.inputs.gas["name"], untrained)
+        quotas = _first_quotas(
+            self.ctx.parameters,
+            self.inputs.gas["name"],
+            untrained=self.inputs.foundation.kind == UNTRAINED,
+            monte_carlo="charges" in self.inputs,
+        )
         inputs = select_inputs(
             "selection",
             {"code": self.inputs.worker_code, "seed": self.inputs.seed},

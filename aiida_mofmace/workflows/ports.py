@@ -11,8 +11,8 @@ from aiida_mofmace.calculations.base import validate_worker_code
 from aiida_mofmace.calculations.cp2k_label import validate_cp2k_code, validate_level
 from aiida_mofmace.data.model import MaceModelData
 
-from .checks import validate_parameters
 from .inputs import validate_gas, validate_mixture, validate_structure
+from .parameter_checks import validate_parameters
 
 __all__ = [
     "define_code",

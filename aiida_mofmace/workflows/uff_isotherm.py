@@ -22,7 +22,7 @@ from .checks import check_charges, check_force_field
 from .cp2k_charges_base import Cp2kChargesBaseWorkChain
 from .harvest import reason
 from .inputs import code_node, gas_node
-from .jobs import child_seed, cp2k_options, worker_options
+from .jobs import UFF_GROUP, child_seed, cp2k_options, worker_options
 from .ports import define_system_ports
 from .protocols import filled_builder, resolve
 from .uff_functions import charged_framework, fold_snapshots, pore_geometry, uff_isotherm
@@ -267,7 +267,7 @@ class UffIsothermWorkChain(WorkChain):
         }
         cells = next(iter(folders.values())).inputs.raspa.parameters["System"]["framework_1"]["UnitCells"]
         groups = {
-            name: f"uff_{section['temperature']:g}K_{pressure:g}Pa"
+            name: f"{UFF_GROUP}_{section['temperature']:g}K_{pressure:g}Pa"
             for name, pressure in zip(folders, section["pressures"], strict=True)
         }
         parameters = {

@@ -175,7 +175,9 @@ class FakeRun:
         coverage |= {"covering_radius": 1.361, "random_covering_radius": 1.774}
         comparison = {"kmeans": {"selected_cells": 57, "covering_radius": 1.361}}
         comparison["fps"] = {"selected_cells": 55, "covering_radius": 1.083}
-        content = {"pool": len(pool), "coverage": coverage, "comparison": comparison}
+        content = {"pool": len(pool), "coverage": coverage, "comparison": comparison, "map": {"left_out": 12}}
+        content |= {"refused": {"duplicate": 4, "too_close": 0}, "quota_shortfalls": {"*_3CO2": 2}}
+        content |= {"without_quota": {"uff_303K_100000Pa_4CO2": 17}}
         self.create(job, map=node, results=orm.Dict(content))
         self.minutes += 0.4
 

@@ -286,6 +286,12 @@ def test_uff_stands_beside_the_trained_potential(run: orm.WorkChainNode, data: d
     )
 
 
+def test_what_a_selection_left_out_is_told(page: str) -> None:
+    assert "12 further frames of the pool are not on the map" in page
+    assert "of 630 frames 4 duplicate could not be chosen. 2 too few for the quota of *_3CO2." in page
+    assert "17 frames of uff_303K_100000Pa_4CO2 have no quota." in page
+
+
 def test_methods_of_selection_are_compared(page: str) -> None:
     table = page[page.index('aria-label="Coverage by method"') :]
     cells = [re.sub(r"<.*?>", "", cell) for cell in re.findall(r"<td.*?</td>", table, re.DOTALL)]

@@ -132,6 +132,9 @@ def test_quotas_are_met_and_shortfalls_told(folder: Path, method: str) -> None:
     assert groups[:4] == ["md_500K_1CO2"] * 4
     assert len(groups) == 10
     assert results["quota_shortfalls"] == {"gcmc_*": 2}
+    others = {group: row for group, row in results["by_group"].items() if not group.startswith("md_500K_")}
+    assert set(results["without_quota"]) == set(others)
+    assert sum(results["without_quota"].values()) < sum(sum(row.values()) for row in others.values())  # some refused
     origins = {(entry["file"], entry["index"]) for entry in results["selected"]}
     assert len(origins) == 10
 

@@ -12,7 +12,7 @@ from aiida_mofmace.data.model import MaceModelData
 from aiida_mofmace.workflows.active_learning import ActiveLearningWorkChain
 from aiida_mofmace.workflows.isotherm import MDGCMCIsothermWorkChain
 from aiida_mofmace.workflows.label import LabelWorkChain
-from aiida_mofmace.workflows.main import MofMaceWorkChain
+from aiida_mofmace.workflows.main import MofMaceWorkChain, _first_quotas
 from aiida_mofmace.workflows.sampling import SamplingWorkChain
 from aiida_mofmace.workflows.validation import ValidationWorkChain
 
@@ -75,6 +75,8 @@ def test_first_structures_by_loading(codes: dict[str, Any]) -> None:
     assert process_class is DiversitySelectCalculation
     assert inputs["parameters"]["quotas"] == {"*_0CO2": 7, "*_1CO2": 3, "*_2CO2": 3}
     assert inputs["parameters"]["n_select"] == 13
+    with_uff = _first_quotas(process.ctx.parameters, "CO2", monte_carlo=True)
+    assert with_uff == {"*_0CO2": 7, "*_1CO2": 3, "*_2CO2": 3, "uff_*": 10}
     assert DiversitySelectCalculation.spec().inputs.validate(inputs) is None
 
 

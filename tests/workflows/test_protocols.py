@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from aiida_mofmace.protocols import gas_names, load_gas, load_protocol, protocol_names
-from aiida_mofmace.workflows.checks import check_parameters
+from aiida_mofmace.workflows.parameter_checks import check_parameters
 from aiida_mofmace.workflows.protocols import merge, resolve
 
 

@@ -252,6 +252,7 @@ class Selection:
             "selected": [self.origin(row) for row in rows[chosen]],
             "took_all": len(chosen) == len(rows),
             "quota_shortfalls": _shortfalls(groups, settings.quotas or {}),
+            "without_quota": _without_quota(groups, settings.quotas or {}),
             "coverage": asdict(meter.measure(chosen, settings.random_draws)),
             "comparison": {
                 method: {"selected_cells": meter.cells(found), "covering_radius": meter.radius(found)}
@@ -274,6 +275,13 @@ def _shortfalls(groups: list[str], quotas: dict[str, int]) -> dict[str, int]:
     """Count by how many frames each quota could not be met."""
     found = {pattern: sum(fnmatch(group, pattern) for group in groups) for pattern in quotas}
     return {pattern: quotas[pattern] - number for pattern, number in found.items() if number < quotas[pattern]}
+
+
+def _without_quota(groups: list[str], quotas: dict[str, int]) -> dict[str, int]:
+    """Count the usable frames of groups that no quota names; they are chosen only where the quotas leave room."""
+    if not quotas:
+        return {}
+    return dict(Counter(group for group in groups if not any(fnmatch(group, pattern) for pattern in quotas)))
 
 
 def run(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
