@@ -43,6 +43,7 @@ __all__ = [
     "check_loadings",
     "check_model",
     "check_monte_carlo",
+    "check_one_cell",
     "check_pressures",
     "check_repeats",
 ]
@@ -71,6 +72,24 @@ def check_monte_carlo(inputs: Mapping[str, Any]) -> str | None:
         what = f"{', '.join(missing)} in the environment of AiiDA" if missing else "RASPA2 as codes['raspa']"
         return f"charges ask for Monte Carlo with UFF, which needs {what}: install the extra `uff`, or give no charges"
     return check_charges(inputs["structure"], inputs["charges"]) or check_force_field(inputs["gas"])
+
+
+def check_one_cell(inputs: Mapping[str, Any]) -> str | None:
+    """Refuse configurations of two sizes, which one level of theory sees with different images and k-points."""
+    parameters = inputs["parameters"]
+    if math.prod(parameters["sampling"]["supercell"]) == 1:
+        return None
+    others = {
+        "aimd.loadings": bool(parameters["aimd"]["loadings"]),
+        "snapshots of UFF (uff_gcmc.snapshots)": "charges" in inputs and parameters["uff_gcmc"]["snapshots"] > 0,
+    }
+    found = " and ".join(name for name, is_there in others.items() if is_there)
+    if not found:
+        return None
+    return (
+        f"sampling.supercell is for MD alone, and {found} would stay in the single cell: "
+        "give the supercell as the structure, or leave one of them out"
+    )
 
 
 def check_lammps(inputs: Mapping[str, Any]) -> str | None:

@@ -18,7 +18,15 @@ from aiida_mofmace.data.level import LevelOfTheory
 from aiida_mofmace.data.model import UNTRAINED, MaceModelData
 
 from .active_learning import ActiveLearningWorkChain
-from .checks import check_lammps, check_learning, check_loadings, check_model, check_monte_carlo
+from .checks import (
+    check_lammps,
+    check_learning,
+    check_loadings,
+    check_model,
+    check_monte_carlo,
+    check_one_cell,
+    check_repeats,
+)
 from .functions import append_labels, gather_failures
 from .harvest import reason
 from .inputs import common_inputs, lammps_inputs, monte_carlo_inputs, training_inputs
@@ -62,6 +70,7 @@ def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
         [
             check_monte_carlo(inputs),
             check_lammps(inputs),
+            check_repeats(parameters["sampling"]["supercell"]) or check_one_cell(inputs),
             level.refusal(structure),
             check_model(inputs["foundation"], structure, gas),
             check_loadings(structure, gas, loadings, distance, inputs["seed"].value),

@@ -19,7 +19,7 @@ from aiida_mofmace.data.model import UNTRAINED, MaceModelData
 
 from .aimd import AimdWorkChain
 from .aimd import validate_inputs as validate_aimd
-from .checks import check_lammps, check_loadings, check_model, check_monte_carlo, check_repeats
+from .checks import check_lammps, check_loadings, check_model, check_monte_carlo, check_one_cell, check_repeats
 from .functions import make_supercell, rattle, rattle_gas
 from .harvest import reason, runs_with_frames
 from .inputs import code_node, foundation_model, gas_node, lammps_inputs, monte_carlo_inputs
@@ -61,6 +61,7 @@ def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
             check_lammps(inputs),
             check_model(inputs["model"], structure, gas),
             check_repeats(parameters["sampling"]["supercell"])
+            or check_one_cell(inputs)
             or check_loadings(
                 structure,
                 gas,

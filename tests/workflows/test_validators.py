@@ -214,6 +214,11 @@ def test_missing_replay(codes: dict[str, Any]) -> None:
         ({"selection": {"environments": "x"}}, "selection: environments is 'x'; it must be one of"),
         ({"selection": {"pca_components": 0}}, "selection.pca_components is 0; give a number"),
         ({"selection": {"soap": {"r_cut": 0.5}}}, "selection: soap settings out of range"),
+        (
+            {"sampling": {"supercell": [2, 1, 1]}, "aimd": {"loadings": [0]}},
+            "supercell is for MD alone, and aimd.loadings would stay in the single cell: give the supercell",
+        ),
+        ({"sampling": {"supercell": [2, 0, 1]}}, "supercell is .* give three positive integers"),
         ({"uff_gcmc": {"movie_frames": 0}}, "uff_gcmc.movie_frames is 0; give a number"),
         ({"uff_gcmc": {"pressures": []}}, "uff_gcmc: pressures is empty"),
         ({"uff_gcmc": {"snapshots": -1}}, "uff_gcmc.snapshots is -1; give a number"),
