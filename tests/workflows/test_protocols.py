@@ -37,6 +37,7 @@ def test_the_numbers_of_the_paper() -> None:
     assert paper["sampling"]["loadings"] == [0, 1, 4, 8, 12]
     assert paper["sampling"]["steps"] * paper["md"]["timestep_fs"] == 50_000
     assert (paper["initial_set"]["n_empty"], paper["initial_set"]["n_per_loading"]) == (800, 200)
+    assert paper["selection"]["environments"] == "framework_and_gas"  # "also to focus on the adsorption sites"
     assert [paper["selection"]["soap"][key] for key in ("r_cut", "n_max", "l_max")] == [6.0, 9, 3]
     tuning = paper["fine_tune"]
     assert (tuning["batch_size"], tuning["patience"], tuning["weight_decay"]) == (8, 10, 5e-7)

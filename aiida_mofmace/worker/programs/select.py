@@ -223,7 +223,7 @@ class Selection:
             index=self.pool.indices[mine],
             fate=self.fates[mine],
             distance=distances[mine],
-            **{f"picked_by_{method}": mask[mine] for method, mask in picked.items()},  # type: ignore[arg-type]
+            **{f"picked_by_{method}": mask[mine] for method, mask in picked.items()},  # type: ignore[arg-type, unused-ignore]
         )
 
     def run(self) -> dict[str, Any]:
