@@ -99,14 +99,13 @@ def submit(count: int, concurrent: int, offset: float = 0.0) -> Any:
 def wait(chain: Any, meter: Meter, kills: list[int], limit: float) -> float:
     """Wait for the end; the daemon replaces a worker that was killed, and nothing restarts it. Return the wall time.
 
-    The broker may go on waiting for a killed worker; then it is told to look again, which is printed.
+    The broker may go on waiting for a killed worker; then the guard beside the daemon has it look again, nobody else.
 
     :param kills: number of labels at which a worker is killed, each time another one
     """
     from aiida import orm
 
     from aiida_mofmace.data.label import DftLabelData
-    from aiida_mofmace.report.daemon import mend_daemon
 
     start, victims = time.perf_counter(), worker_pids()
     last, since = 0, start
@@ -121,7 +120,7 @@ def wait(chain: Any, meter: Meter, kills: list[int], limit: float) -> float:
             last, since = found, time.perf_counter()
         elif time.perf_counter() - since > PATIENCE:
             since = time.perf_counter()
-            print(f"nothing moves after {wall:.0f} s and {found} labels: {mend_daemon()}", flush=True)
+            print(f"nothing moves after {wall:.0f} s and {found} labels", flush=True)
         if kills and found >= kills[0]:
             kills.pop(0)
             os.kill(victims[0], signal.SIGKILL)
@@ -180,6 +179,7 @@ def main() -> None:
         os.environ |= {"AIIDA_PATH": folder, "PATH": path, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
         os.environ["FAKE_CP2K_LOG"] = str(starts)
         from aiida_mofmace.cli.setup import ensure_computer, ensure_profile
+        from aiida_mofmace.report.daemon import guard_daemon
 
         # What `mofmace setup` makes.
         ensure_profile("benchmark")
@@ -187,6 +187,7 @@ def main() -> None:
         # Stopping takes long where a worker has just been killed.
         verdi("config", "set", "daemon.timeout", "60")
         verdi("daemon", "start", "2")
+        print(f"guard beside the daemon: {'put there' if guard_daemon() else 'NOT THERE'}", flush=True)
         meter = Meter()
         try:
             wait(submit(WARM, WARM, offset=-0.5), meter, [], given.limit)
@@ -197,6 +198,8 @@ def main() -> None:
             wall = wait(chain, meter, kills, given.limit)
         finally:
             verdi("daemon", "stop")
+            for log in Path(folder).rglob("mofmace-guard-*.log"):
+                print(log.read_text().rstrip())
         print(f"{given.count} labels, {given.concurrent} at once, 2 workers, {os.cpu_count()} cores")
         fine = check(chain, given.count, len(starts.read_text().splitlines()) - WARM, given.kill)
         print(f"{wall / given.count:.2f} s wall per label")

@@ -168,5 +168,8 @@ def submit_and_follow(build: Callable[[], ProcessBuilder], *, no_follow: bool) -
 def _require_daemon() -> None:
     from aiida.engine.daemon.client import get_daemon_client
 
+    from aiida_mofmace.report.daemon import guard_daemon
+
     if not get_daemon_client().is_daemon_running:
         raise click.ClickException("the daemon is not running: start it with `verdi daemon start`")
+    guard_daemon()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
+import sys
+from pathlib import Path
 
 from aiida.manage import get_manager
 
-__all__ = ["dead_workers", "mend_daemon", "release_dead_workers"]
+__all__ = ["dead_workers", "guard_daemon", "mend_daemon", "release_dead_workers"]
 
 _ANSWER_SECONDS = 5.0
 
@@ -20,8 +23,34 @@ def mend_daemon() -> str | None:
         return None
     if not get_daemon_client(profile.name).is_daemon_running:
         return "the daemon is not running, so nothing moves: start it with `verdi daemon start`"
+    guard_daemon()
     dead = release_dead_workers()
     return f"workers of the daemon that died: {dead}; what they were at goes on in the others" if dead else None
+
+
+def guard_daemon() -> bool:
+    """Put a process beside the daemon that does this when nobody looks; return whether it was put there now.
+
+    The daemon starts it again should it die, and takes it along when it stops. Brokers other than ZeroMQ need none.
+    """
+    from aiida.brokers.zeromq import ZeromqBroker
+    from aiida.engine.daemon.client import DaemonException, get_daemon_client
+
+    profile = get_manager().get_profile()
+    if profile is None or not isinstance(get_manager().get_broker(), ZeromqBroker):
+        return False
+    client = get_daemon_client(profile.name)
+    name = f"{client.daemon_name}-mofmace-guard"
+    log = Path(client.daemon_log_file).with_name(f"mofmace-guard-{profile.name}.log")
+    command = [sys.executable, "-W", "ignore", "-m", "aiida_mofmace.report.guard", profile.name, str(log)]
+    watcher = {"name": name, "cmd": shlex.join(command), "start": True, "options": {"copy_env": True}}
+    try:
+        if name in client.call_client({"command": "list", "properties": {}}).get("watchers", []):
+            return False
+        answer = client.call_client({"command": "add", "properties": watcher})
+    except DaemonException:
+        return False
+    return bool(answer.get("status") == "ok")
 
 
 def dead_workers() -> int:
