@@ -44,7 +44,7 @@ def join_runs(**parts: Any) -> dict[str, Any]:
     """Return the frames and the forces of consecutive jobs of one run, each from the restart file of the one before.
 
     :param parts: ``trajectories`` and ``forces`` by job; what a job did beyond the restart file the next one did again
-    :return: ``trajectory`` and ``forces``
+    :return: ``trajectory`` and ``forces``; a stress that a killed job had not written yet is not a number
     """
     names = sorted(parts["trajectories"])
     frames = [parts["trajectories"][name].get_frames() for name in names]
@@ -52,6 +52,8 @@ def join_runs(**parts: Any) -> dict[str, Any]:
     kept = [np.flatnonzero(part.steps < end) for part, end in zip(frames, ends, strict=True)]
     joined = Frames.concatenate(part.select(indices) for part, indices in zip(frames, kept, strict=True))
     arrays = [_arrays(parts["forces"][name]) for name in names]
+    if any("stress" in part for part in arrays):
+        arrays = [{"stress": np.full((len(part["forces"]), 3, 3), np.nan), **part} for part in arrays]
     forces = {
         key: np.concatenate([part[key][indices] for part, indices in zip(arrays, kept, strict=True)])
         for key in arrays[0]

@@ -12,11 +12,13 @@ from aiida import engine, orm
 from aiida.common.links import LinkType
 
 from aiida_mofmace.calculations.cp2k_md import md_parameters
+from aiida_mofmace.data.frames import FramesData
 from aiida_mofmace.data.level import LevelOfTheory
 from aiida_mofmace.report.collect import collect
 from aiida_mofmace.workflows.aimd import AimdWorkChain
 from aiida_mofmace.workflows.cp2k_md_base import Cp2kMdBaseWorkChain
 from aiida_mofmace.workflows.functions import append_labels
+from aiida_mofmace.workflows.label_frames import join_runs
 from aiida_mofmace.workflows.main import MofMaceWorkChain
 from aiida_mofmace.workflows.sampling import SamplingWorkChain
 
@@ -108,8 +110,14 @@ def test_a_run_that_was_stopped_goes_on(
         assert frames.steps.tolist() == reference.steps.tolist()
         np.testing.assert_allclose(frames.positions, reference.positions, atol=1e-5)
         np.testing.assert_allclose(frames.energies, reference.energies, atol=1e-5)
-        for name in ("forces", "stress"):
-            np.testing.assert_allclose(outputs["forces"].get_array(name), whole["forces"].get_array(name), atol=1e-3)
+        np.testing.assert_allclose(
+            outputs["forces"].get_array("forces"), whole["forces"].get_array("forces"), atol=1e-3
+        )
+        stress = outputs["forces"].get_array("stress")
+        known = np.isfinite(stress).all(axis=(1, 2))
+        # A job that is killed takes along what it had not written to its output: the stress of its own frames.
+        assert known[frames.steps > (done if trouble is KILLED else -1)].all()
+        np.testing.assert_allclose(stress[known], whole["forces"].get_array("stress")[known], atol=1e-3)
 
 
 def job(code: Any, last_step: int) -> orm.ProcessNode:
@@ -121,6 +129,18 @@ def job(code: Any, last_step: int) -> orm.ProcessNode:
         "forces": orm.ArrayData({"forces": np.zeros((2, 3, 3))}),
     }
     return finished(process, outputs, code.status, code.message)
+
+
+def test_a_stress_that_one_job_lacks_is_not_lost_for_the_others(aiida_profile: Any) -> None:
+    """The first job was killed before it had written any stress."""
+    forces = [{"forces": np.zeros((2, 3, 3))}, {"forces": np.ones((2, 3, 3)), "stress": np.ones((2, 3, 3))}]
+    later = trajectory(0, 2).get_frames()
+    later.steps = later.steps + 100
+    trajectories = {"part_00": trajectory(0, 2).store(), "part_01": FramesData.from_frames(later).store()}
+    arrays = {f"part_{i:02d}": orm.ArrayData(each).store() for i, each in enumerate(forces)}
+    joined = join_runs(trajectories=trajectories, forces=arrays)["forces"].get_array("stress")
+    assert np.isnan(joined[:2]).all()
+    assert (joined[2:] == 1.0).all()
 
 
 def test_a_run_without_progress_ends_with_its_frames(cp2k_code: orm.InstalledCode, water: orm.StructureData) -> None:
