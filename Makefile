@@ -7,6 +7,8 @@ PYTEST ?= .venv/bin/python -m pytest -n 2 --dist loadfile --max-worker-restart=0
 export AIIDA_PATH ?= $(CURDIR)/.aiida
 # AiiDA starts its daemon as `verdi`.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# One thread for each of the processes that share the cores: threads that wait for each other slow some tests tenfold.
+test test-all: export OMP_NUM_THREADS = 1
 
 .PHONY: demo uff test test-all install setup docs lint clean
 
