@@ -2,6 +2,8 @@
 
 python benchmarks/label_daemon.py --count 200            # CPU time of AiiDA per label
 python benchmarks/label_daemon.py --count 1000 --kill 1  # SIGKILL of one worker after half of the labels
+python benchmarks/label_daemon.py --count 18 --concurrent 12 --kill 2 --deaf             # that the broker overlooks
+python benchmarks/label_daemon.py --count 18 --concurrent 12 --kill 2 --deaf --no-guard  # stands still
 """
 
 from __future__ import annotations
@@ -25,6 +27,19 @@ VERDI = str(Path(sys.executable).parent / "verdi")
 HARTREE = 27.211386245988
 #: Seconds without a label after which the daemon is looked at, as `mofmace status --follow` does.
 PATIENCE = 30.0
+#: What the broker of a daemon runs first: it does not look for dead workers in the seconds after one was killed, as if
+#: the dead one still looked alive in the moment in which its connection broke.
+DEAF = """
+import os, sys, time
+if "broker" in sys.orig_argv:
+    from aiida.brokers.zeromq.server import ZeromqBrokerServer
+    look = ZeromqBrokerServer._probe_workers
+    def _probe_workers(self):
+        killed = os.environ["KILLED"]
+        if not os.path.exists(killed) or time.time() - os.path.getmtime(killed) > 10.0:
+            look(self)
+    ZeromqBrokerServer._probe_workers = _probe_workers
+"""
 #: Labels before those that are counted, for which the workers load what they need.
 WARM = 8
 
@@ -123,6 +138,7 @@ def wait(chain: Any, meter: Meter, kills: list[int], limit: float) -> float:
             print(f"nothing moves after {wall:.0f} s and {found} labels", flush=True)
         if kills and found >= kills[0]:
             kills.pop(0)
+            Path(os.environ["KILLED"]).touch()
             os.kill(victims[0], signal.SIGKILL)
             print(f"worker {victims.pop(0)} killed after {wall:.0f} s and {found} labels", flush=True)
         time.sleep(2.0)
@@ -170,6 +186,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=200, help="number of labels")
     parser.add_argument("--concurrent", type=int, default=20, help="the most at work at once")
     parser.add_argument("--kill", type=int, choices=[0, 1, 2], default=0, help="how many workers are killed on the way")
+    parser.add_argument("--deaf", action="store_true", help="the broker overlooks that they were killed")
+    parser.add_argument("--no-guard", action="store_true", help="nothing looks after the daemon")
     parser.add_argument("--limit", type=float, default=7200.0, help="seconds after which it is given up")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -177,7 +195,10 @@ def main() -> None:
         path = f"{Path(VERDI).parent}{os.pathsep}{os.environ['PATH']}"
         starts = Path(folder) / "starts"
         os.environ |= {"AIIDA_PATH": folder, "PATH": path, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
-        os.environ["FAKE_CP2K_LOG"] = str(starts)
+        os.environ |= {"FAKE_CP2K_LOG": str(starts), "KILLED": str(Path(folder) / "killed")}
+        if given.deaf:
+            (Path(folder) / "sitecustomize.py").write_text(DEAF)
+            os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")]))
         from aiida_mofmace.cli.setup import ensure_computer, ensure_profile
         from aiida_mofmace.report.daemon import guard_daemon
 
@@ -187,7 +208,8 @@ def main() -> None:
         # Stopping takes long where a worker has just been killed.
         verdi("config", "set", "daemon.timeout", "60")
         verdi("daemon", "start", "2")
-        print(f"guard beside the daemon: {'put there' if guard_daemon() else 'NOT THERE'}", flush=True)
+        guarded = not given.no_guard and guard_daemon()
+        print(f"guard beside the daemon: {'put there' if guarded else 'NOT THERE'}", flush=True)
         meter = Meter()
         try:
             wait(submit(WARM, WARM, offset=-0.5), meter, [], given.limit)
