@@ -1,0 +1,253 @@
+"""MACE on a CPU: the model's own layers, their parts replaced by ones that do the same in few large operations.
+
+The messages are made as :mod:`convolution` says; the products of features up to the correlation order (Batatia et al.,
+NeurIPS 2022, eq. 9 to 11) are sums over the monomials that symmetry leaves, each computed once, as Kovács et al.
+(J. Chem. Phys. 159, 044118 (2023)) and Witt et al. do for the atomic cluster expansion.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from typing import Any
+
+import torch
+import mace  # noqa: F401, I001  (before e3nn: it prepares torch for loading constants)
+from e3nn import o3
+
+from .convolution import Convolution, Lengths, NoTableError, Path, RadialTable
+
+__all__ = ["fuse"]
+
+
+def fuse(model: Any, dtype: Any) -> None:
+    """Replace parts of a model, in place; the model takes and gives what it did before.
+
+    :param model: a MACE of the blocks that ``receptive_field.why_not`` has nothing against, on a CPU
+    :param dtype: of torch, in which it will be evaluated
+    """
+    model.double()
+    _tabulate(model, dtype)
+    for interaction in model.interactions:
+        _replace_interaction(interaction)
+    for product in model.products:
+        product.symmetric_contractions = Contraction(product.symmetric_contractions)
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, o3.Linear):
+                setattr(parent, name, BlockLinear(child, by_rows=False))
+
+
+def _tabulate(model: Any, dtype: Any) -> None:
+    """Have the radial functions looked up where they depend on nothing but the distance."""
+    embedding, cutoff = model.radial_embedding, float(model.r_max)
+    if hasattr(embedding, "distance_transform"):
+        return
+    basis, tables = copy.deepcopy(embedding).double(), []
+    for interaction in model.interactions:
+        for name in ("conv_tp_weights", "density_fn"):
+            if hasattr(interaction, name):
+                network = copy.deepcopy(getattr(interaction, name)).double()
+
+                def function(lengths: Any, network: Any = network) -> Any:
+                    return network(basis(lengths, None, None, None)[0])
+
+                try:
+                    tables.append((interaction, name, RadialTable(function, cutoff, dtype)))
+                except NoTableError:
+                    return
+    for interaction, name, table in tables:
+        setattr(interaction, name, table)
+    model.radial_embedding = Lengths(embedding)
+
+
+def _replace_interaction(interaction: Any) -> None:
+    """Have a layer make its messages by a :class:`Convolution`, and treat them with channels behind rows."""
+    product = interaction.conv_tp
+    paths, couplings = [], []
+    places = [0, *itertools.accumulate(ir.dim for _, ir in product.irreps_out)]
+    features = [0, *itertools.accumulate(ir.dim for _, ir in product.irreps_in1)]
+    harmonics, channels = product.irreps_in2.slices(), product.irreps_in1[0].mul
+    for number, each in enumerate(product.instructions):
+        first, second, out = (irreps[i].ir for irreps, i in zip(_irreps(product), each[:3], strict=True))
+        weights = slice(number * channels, (number + 1) * channels)
+        rows = (slice(starts[i], starts[i + 1]) for starts, i in ((features, each.i_in1), (places, each.i_out)))
+        paths.append(Path(next(rows), harmonics[each.i_in2], weights, next(rows)))
+        coupling = each.path_weight * o3.wigner_3j(first.l, second.l, out.l, dtype=torch.float64)
+        couplings.append(coupling.transpose(0, 1).reshape(second.dim, -1))
+    blocks = [(mul, ir.dim) for mul, ir in product.irreps_in1]
+    interaction.conv_tp, interaction.conv_fusion = Convolution(blocks, paths, couplings), True
+    interaction.linear = BlockLinear(interaction.linear, by_rows=True)
+    interaction.reshape = _Rows(channels)
+    is_residual = "Residual" in type(interaction).__name__
+    interaction.skip_tp = ElementLinear(interaction.skip_tp, by_rows=not is_residual)
+
+
+def _irreps(product: Any) -> tuple[Any, Any, Any]:
+    return product.irreps_in1, product.irreps_in2, product.irreps_out
+
+
+class _Rows(torch.nn.Module):  # type: ignore[misc]
+    """Messages with an axis for their channels, shape (n, rows, channels)."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self._channels = channels
+
+    def forward(self, message: Any) -> Any:
+        return message.view(len(message), -1, self._channels)
+
+
+class BlockLinear(torch.nn.Module):  # type: ignore[misc]
+    """A linear layer that mixes the channels of each irreducible representation.
+
+    :param layer: of e3nn
+    :param by_rows: whether channels come behind rows, or before them as in e3nn
+    """
+
+    def __init__(self, layer: Any, by_rows: bool):
+        super().__init__()
+        self._by_rows, self._outputs = by_rows, len(layer.irreps_out)
+        self._paths: list[tuple[slice, int, int]] = []
+        inputs = layer.irreps_in.slices()
+        for number, (_, each, weight) in enumerate(layer.weight_views(yield_instruction=True)):
+            self._paths.append((inputs[each.i_in], each.i_out, layer.irreps_out[each.i_out].ir.dim))
+            self.register_buffer(f"weight_{number}", (each.path_weight * weight.detach().double()).contiguous())
+
+    def forward(self, x: Any) -> Any:
+        """Return the mixed features, in the order of the input."""
+        parts: list[Any] = [None] * self._outputs
+        for number, (columns, out, dimension) in enumerate(self._paths):
+            mixed = _mix(x[:, columns], getattr(self, f"weight_{number}"), dimension, self._by_rows)
+            parts[out] = mixed if parts[out] is None else parts[out] + mixed
+        return parts[0] if self._outputs == 1 else torch.cat(parts, dim=1)
+
+
+def _mix(x: Any, weight: Any, dimension: int, by_rows: bool) -> Any:
+    """Multiply the channels of one representation by a matrix."""
+    if dimension == 1:
+        return x @ weight
+    if by_rows:
+        return (x.reshape(len(x), dimension, -1) @ weight).flatten(1)
+    return torch.matmul(weight.T, x.reshape(len(x), -1, dimension)).flatten(1)
+
+
+class ElementLinear(torch.nn.Module):  # type: ignore[misc]
+    """A linear layer of its own for each element.
+
+    :param product: of e3nn, with the elements one-hot as its second factor
+    :param by_rows: whether channels come behind rows, or before them as in e3nn
+    """
+
+    def __init__(self, product: Any, by_rows: bool):
+        super().__init__()
+        self._by_rows, self._paths = by_rows, []
+        inputs = product.irreps_in1.slices()
+        views = list(product.weight_views(yield_instruction=True))
+        for number, (_, each, weight) in enumerate(sorted(views, key=lambda view: view[1].i_out)):
+            dimension = product.irreps_out[each.i_out].ir.dim
+            self._paths.append((inputs[each.i_in1], dimension))
+            scaled = each.path_weight / dimension**0.5 * weight.detach().double()
+            self.register_buffer(f"weight_{number}", scaled.transpose(0, 1).contiguous())
+
+    def forward(self, x: Any, elements: Any) -> Any:
+        """Return the mixed features, in the order of the input.
+
+        :param x: features, shape (n, features)
+        :param elements: one-hot, shape (n, elements)
+        """
+        index = elements.argmax(dim=1)
+        parts = []
+        for number, (columns, dimension) in enumerate(self._paths):
+            weight = getattr(self, f"weight_{number}")[index]
+            part = x[:, columns]
+            if self._by_rows:
+                parts.append(torch.bmm(part.reshape(len(x), dimension, -1), weight).flatten(1))
+            else:
+                parts.append(torch.bmm(weight.transpose(1, 2), part.reshape(len(x), -1, dimension)).flatten(1))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+class Contraction(torch.nn.Module):  # type: ignore[misc]
+    """Symmetric products of features, weighted by element and channel.
+
+    :param contractions: of mace; their weights and coupling coefficients
+    """
+
+    def __init__(self, contractions: Any):
+        super().__init__()
+        parts = [_Polynomial(each) for each in contractions.contractions]
+        orders = max(part.order for part in parts)
+        kept: list[list[tuple[int, ...]]] = [[] for _ in range(orders)]
+        for degree in range(orders, 0, -1):
+            prefixes = {m[:-1] for m in kept[degree]} if degree < orders else set()
+            kept[degree - 1] = sorted(prefixes.union(*(part.monomials(degree) for part in parts)))
+        for degree in range(2, orders + 1):
+            prefix = {m: i for i, m in enumerate(kept[degree - 2])}
+            before = _choice([prefix[m[:-1]] for m in kept[degree - 1]], len(prefix))
+            self.register_buffer(f"before_{degree}", before)
+            self.register_buffer(f"last_{degree}", _choice([m[-1] for m in kept[degree - 1]], parts[0].rows))
+        self._orders = orders
+        self.register_buffer("first", _choice([m[0] for m in kept[0]], parts[0].rows))
+        monomials = list(itertools.chain(*kept))
+        # channels, monomials, elements, components of all outputs
+        self.register_buffer("weights", torch.cat([part.weights(monomials) for part in parts], dim=3))
+        self._components = [part.components for part in parts]
+
+    def forward(self, x: Any, elements: Any) -> Any:
+        """Return the products as e3nn orders them, shape (n, features).
+
+        :param x: features, shape (n, rows, channels)
+        :param elements: one-hot, shape (n, elements)
+        """
+        count, _, channels = x.shape
+        flat = x.transpose(1, 2).reshape(count * channels, -1)
+        powers = [flat @ self.first]
+        for degree in range(2, self._orders + 1):
+            before, last = (getattr(self, f"{name}_{degree}") for name in ("before", "last"))
+            powers.append((powers[-1] @ before) * (flat @ last))
+        monomials = torch.cat(powers, dim=1).view(count, channels, -1).transpose(0, 1)
+        present = elements.any(dim=0).nonzero()[:, 0]
+        weights = self.weights.index_select(2, present)
+        products = torch.bmm(monomials, weights.flatten(2)).view(channels, count, len(present), -1)
+        chosen = (products * elements.index_select(1, present)[:, :, None]).sum(dim=2)
+        parts = chosen.split(self._components, dim=2)
+        return torch.cat([part.permute(1, 0, 2).flatten(1) for part in parts], dim=1)
+
+
+def _choice(indices: list[int], size: int) -> Any:
+    """Return the matrix that picks columns, shape (size, indices)."""
+    return torch.eye(size, dtype=torch.float64)[:, indices]
+
+
+class _Polynomial:
+    """What one of mace's contractions computes, as a polynomial in the features of a channel.
+
+    :param contraction: of mace
+    """
+
+    def __init__(self, contraction: Any):
+        self.order = int(contraction.correlation)
+        self._factors: dict[int, tuple[Any, Any]] = {}
+        weights = [*reversed(list(contraction.weights)), contraction.weights_max]
+        for degree, weight in enumerate(weights, start=1):
+            coupling = contraction.U_tensors(degree).detach().double()
+            coupling = coupling if coupling.dim() == degree + 2 else coupling[None]
+            self._factors[degree] = (coupling, weight.detach().double())
+        self.components, self.rows = self._factors[1][0].shape[:2]
+
+    def _coupling(self, monomial: tuple[int, ...]) -> Any:
+        """Return the coefficients of a monomial, summed over all orders of its factors, shape (components, paths)."""
+        coupling = self._factors[len(monomial)][0]
+        return sum(coupling[(slice(None), *order)] for order in set(itertools.permutations(monomial)))
+
+    def monomials(self, degree: int) -> list[tuple[int, ...]]:
+        """Return the monomials of a degree that have a coefficient other than zero, as ascending rows."""
+        largest = self._factors[degree][0].abs().max()
+        every = itertools.combinations_with_replacement(range(self.rows), degree) if largest > 0.0 else ()
+        return [each for each in every if self._coupling(each).abs().max() > 1e-9 * largest]
+
+    def weights(self, monomials: list[tuple[int, ...]]) -> Any:
+        """Return the weights of monomials, shape (channels, monomials, elements, components)."""
+        rows = [torch.einsum("mk,ekc->cem", self._coupling(each), self._factors[len(each)][1]) for each in monomials]
+        return torch.stack(rows, dim=1)
