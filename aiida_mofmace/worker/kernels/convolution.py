@@ -1,104 +1,15 @@
-"""Messages of a MACE layer: radial functions from a table, and the sum over neighbours as products of small matrices."""
+"""Messages of a MACE layer: the sum over neighbours as products of small matrices."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-__all__ = ["Convolution", "Lengths", "NoTableError", "Path", "RadialTable"]
-
-_FEWEST, _MOST = 512, 16384  # intervals of a table
-#: How far a table may be from its function between its knots, in units of the function's largest value.
-_TOLERANCE = {torch.float32: 1e-8, torch.float64: 1e-12}
-_SHORTEST = 1e-6  # Å; the basis divides by the distance
-
-
-class NoTableError(Exception):
-    """A function that no table of reasonable size describes."""
-
-
-class RadialTable(torch.nn.Module):  # type: ignore[misc]
-    """Functions of the distance, cubic in each interval: values and slopes are exact at the knots.
-
-    Energies are those of the interpolated functions, and forces their exact derivatives, so a simulation conserves
-    energy as with the functions themselves.
-
-    :param function: distances in Å, shape (n, 1), to values, shape (n, width); in float64
-    :param cutoff: where the table ends, in Å
-    :param dtype: in which it will be used; how fine it is depends on it
-    :raises NoTableError: if the function is too rough
-    """
-
-    def __init__(self, function: Callable[[Any], Any], cutoff: float, dtype: Any):
-        super().__init__()
-        intervals = _FEWEST
-        while True:
-            coefficients = self._coefficients(function, cutoff, intervals)
-            middles = (torch.arange(intervals, dtype=torch.float64)[:, None] + 0.5) * (cutoff / intervals)
-            powers = torch.tensor([1.0, 0.5, 0.25, 0.125], dtype=torch.float64)
-            error = (torch.einsum("p,npw->nw", powers, coefficients) - function(middles)).abs().max()
-            if error <= _TOLERANCE[dtype] * coefficients[:, 0].abs().max():
-                break
-            intervals *= 2
-            if intervals > _MOST:
-                raise NoTableError(f"{_MOST} intervals leave an error of {float(error):.1e}")
-        self.per_length = intervals / cutoff
-        self.register_buffer("coefficients", coefficients)
-
-    @staticmethod
-    def _coefficients(function: Callable[[Any], Any], cutoff: float, intervals: int) -> Any:
-        """Return the coefficients of 1, t, t² and t³ in each interval, shape (intervals, 4, width)."""
-        step = cutoff / intervals
-        knots = (torch.arange(intervals + 1, dtype=torch.float64)[:, None] * step).clamp(min=_SHORTEST)
-        values, slopes = torch.func.jvp(function, (knots,), (torch.ones_like(knots),))
-        values, slopes = values.detach(), step * slopes.detach()
-        rise = values[1:] - values[:-1]
-        square = 3.0 * rise - 2.0 * slopes[:-1] - slopes[1:]
-        cube = slopes[:-1] + slopes[1:] - 2.0 * rise
-        return torch.stack([values[:-1], slopes[:-1], square, cube], dim=1)
-
-    def forward(self, lengths: Any) -> Any:
-        """Return the functions at distances in Å, shape (n, 1)."""
-        return _Interpolation.apply(lengths, self.coefficients, self.per_length)
-
-
-class _Interpolation(torch.autograd.Function):  # type: ignore[misc]
-    """Cubics of a table, with their slope kept for the way back."""
-
-    @staticmethod
-    def forward(ctx: Any, lengths: Any, coefficients: Any, per_length: float) -> Any:
-        place = lengths * per_length
-        interval = place[:, 0].long().clamp(max=len(coefficients) - 1)
-        t = place - interval[:, None]
-        c0, c1, c2, c3 = coefficients.index_select(0, interval).unbind(1)
-        if ctx.needs_input_grad[0]:
-            ctx.save_for_backward(torch.addcmul(c1, t, torch.addcmul(2.0 * c2, 3.0 * t, c3)))
-            ctx.per_length = per_length
-        return torch.addcmul(c0, t, torch.addcmul(c1, t, torch.addcmul(c2, t, c3)))
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Any) -> tuple[Any, None, None]:
-        (slope,) = ctx.saved_tensors
-        return torch.linalg.vecdot(gradient, slope)[:, None] * ctx.per_length, None, None
-
-
-class Lengths(torch.nn.Module):  # type: ignore[misc]
-    """In the place of a radial embedding: hands on the distances, which the tables begin with.
-
-    :param embedding: of the model
-    """
-
-    def __init__(self, embedding: Any):
-        super().__init__()
-        self.cutoff_fn, self.applies_cutoff = embedding.cutoff_fn, bool(getattr(embedding, "apply_cutoff", True))
-
-    def forward(self, lengths: Any, *_: Any) -> tuple[Any, Any]:
-        """Return the distances, and the envelope where the model multiplies by it later on."""
-        return lengths, None if self.applies_cutoff else self.cutoff_fn(lengths)
+__all__ = ["Convolution", "Path"]
 
 
 @dataclass(frozen=True)
@@ -131,10 +42,11 @@ class Convolution(torch.nn.Module):  # type: ignore[misc]
     def __init__(self, blocks: Sequence[tuple[int, int]], paths: Sequence[Path], couplings: Iterable[Any]):
         super().__init__()
         self._channels, self._dimensions, self._paths = blocks[0][0], [dimension for _, dimension in blocks], paths
-        self._rows = max(path.rows.stop for path in paths)
         self._last: tuple[Any, Any] = (None, None)
+        self._factors = []
         for index, coupling in enumerate(couplings):
             self.register_buffer(f"coupling_{index}", coupling)
+            self._factors.append(float(coupling[0, 0]))  # all that there is of it where the features are scalars
 
     def forward(self, features: Any, harmonics: Any, weights: Any, edges: Any) -> Any:
         """Return the messages, channels behind rows, shape (n, rows * channels).
@@ -148,13 +60,13 @@ class Convolution(torch.nn.Module):  # type: ignore[misc]
             self._last = edges, _Places(edges)
         places, count = self._last[1], len(features)
         if self._dimensions == [1]:
-            rows = features[:, None, :]
+            message = _ConvolveScalars.apply(features, harmonics, weights, self._paths, self._factors, places)
         else:
             sizes = [self._channels * dimension for dimension in self._dimensions]
             parts = zip(features.split(sizes, dim=1), self._dimensions, strict=True)
             rows = torch.cat([x.view(count, self._channels, d).transpose(1, 2) for x, d in parts], dim=1)
-        couplings = [getattr(self, f"coupling_{index}") for index in range(len(self._paths))]
-        message = _Convolve.apply(rows, harmonics, weights, self._paths, couplings, places)
+            couplings = [getattr(self, f"coupling_{index}") for index in range(len(self._paths))]
+            message = _Convolve.apply(rows, harmonics, weights, self._paths, couplings, places)
         if places.receivers < count:
             message = torch.cat([message, message.new_zeros(count - places.receivers, *message.shape[1:])])
         return message.flatten(1)
@@ -183,9 +95,9 @@ class _Places:
         wide.index_copy_(0, self._slots, values)
         return wide.view(self.receivers, -1, values.shape[2])
 
-    def gather(self, wide: Any, like: Any) -> Any:
-        """Undo :meth:`spread`, for values of the shape of others."""
-        return wide.reshape(self.receivers * self.width, *like.shape[1:]).index_select(0, self._slots)
+    def gather(self, wide: Any, k: int = 1) -> Any:
+        """Undo :meth:`spread`; return values of edges, shape (edges, k * w)."""
+        return wide.reshape(self.receivers * self.width, k * wide.shape[2]).index_select(0, self._slots)
 
 
 class _Convolve(torch.autograd.Function):  # type: ignore[misc]
@@ -217,9 +129,8 @@ class _Convolve(torch.autograd.Function):  # type: ignore[misc]
             turned, weighted = wide[2 * index : 2 * index + 2]
             mine, own = gradient[:, path.rows], sent[:, path.features]
             by_turned = torch.bmm(weighted, mine.transpose(1, 2))
-            shape = harmonics.new_empty(len(sent), own.shape[1], mine.shape[1])
-            by_harmonics[:, path.harmonics] += places.gather(by_turned, shape).flatten(1) @ coupling.T
-            by_weighted = places.gather(torch.bmm(turned, mine), own)
+            by_harmonics[:, path.harmonics] += places.gather(by_turned, own.shape[1]) @ coupling.T
+            by_weighted = places.gather(torch.bmm(turned, mine), own.shape[1]).view_as(own)
             by_weights[:, path.weights] = (by_weighted * own).sum(dim=1)
             if by_sent is not None:
                 by_sent[:, path.features] += by_weighted * weights[:, None, path.weights]
@@ -227,3 +138,44 @@ class _Convolve(torch.autograd.Function):  # type: ignore[misc]
         if by_sent is not None:
             by_rows = sent.new_zeros(ctx.count, *sent.shape[1:]).index_add_(0, places.senders, by_sent)
         return by_rows, by_harmonics, by_weights, None, None, None
+
+
+class _ConvolveScalars(torch.autograd.Function):  # type: ignore[misc]
+    """As :class:`_Convolve`, for features without a direction, shape (n, channels): harmonics are taken as they are."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        features: Any,
+        harmonics: Any,
+        weights: Any,
+        paths: Sequence[Path],
+        factors: list[float],
+        places: _Places,
+    ) -> Any:
+        sent = features.index_select(0, places.senders)[:, None]
+        weights = weights.view(len(weights), len(paths), -1)
+        turned, weighted = places.spread(harmonics[:, None]), places.spread((weights * sent).flatten(1)[:, None])
+        message = features.new_empty(places.receivers, max(path.rows.stop for path in paths), features.shape[1])
+        for path, factor in zip(paths, factors, strict=True):
+            product = torch.bmm(turned[..., path.harmonics].transpose(1, 2), weighted[..., path.weights])
+            torch.mul(product, factor, out=message[:, path.rows])
+        ctx.paths, ctx.factors, ctx.places, ctx.count = paths, factors, places, len(features)
+        ctx.save_for_backward(sent, weights, turned, weighted)
+        return message
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Any) -> tuple[Any, ...]:
+        sent, weights, turned, weighted = ctx.saved_tensors
+        by_turned, by_weighted = torch.zeros_like(turned), torch.empty_like(weighted)
+        for path, factor in zip(ctx.paths, ctx.factors, strict=True):
+            mine = factor * gradient[:, path.rows]
+            by_turned[..., path.harmonics] += torch.bmm(weighted[..., path.weights], mine.transpose(1, 2))
+            by_weighted[..., path.weights] = torch.bmm(turned[..., path.harmonics], mine)
+        by_harmonics = ctx.places.gather(by_turned)
+        by_weighted = ctx.places.gather(by_weighted).view_as(weights)
+        by_features = None
+        if ctx.needs_input_grad[0]:
+            by_sent = (by_weighted * weights).sum(dim=1)
+            by_features = sent.new_zeros(ctx.count, sent.shape[2]).index_add_(0, ctx.places.senders, by_sent)
+        return by_features, by_harmonics, (by_weighted * sent).flatten(1), None, None, None

@@ -15,7 +15,8 @@ import torch
 import mace  # noqa: F401, I001  (before e3nn: it prepares torch for loading constants)
 from e3nn import o3
 
-from .convolution import Convolution, Lengths, NoTableError, Path, RadialTable
+from .convolution import Convolution, Path
+from .edge_functions import Harmonics, Lengths, NoTableError, RadialTable, Repulsion
 
 __all__ = ["fuse"]
 
@@ -28,6 +29,9 @@ def fuse(model: Any, dtype: Any) -> None:
     """
     model.double()
     _tabulate(model, dtype)
+    model.spherical_harmonics = Harmonics(model.spherical_harmonics)
+    if hasattr(model, "pair_repulsion_fn"):
+        model.pair_repulsion_fn = Repulsion(model.pair_repulsion_fn, model.atomic_numbers)
     for interaction in model.interactions:
         _replace_interaction(interaction)
     for product in model.products:

@@ -1,0 +1,236 @@
+"""What a MACE model needs of each edge, in few operations: radial functions, harmonics and pair repulsion."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+__all__ = ["Harmonics", "Lengths", "NoTableError", "RadialTable", "Repulsion"]
+
+_FEWEST, _MOST = 256, 8192  # intervals of a table
+#: How far a table may be from its function between its knots, in units of the function's largest value.
+_TOLERANCE = {torch.float32: 2e-8, torch.float64: 1e-11}
+_SHORTEST = 0.01  # Å, where a table begins; the basis divides by the distance
+
+
+class NoTableError(Exception):
+    """A function that no table of reasonable size describes."""
+
+
+class RadialTable(torch.nn.Module):  # type: ignore[misc]
+    """Functions of the distance, of fifth order in each interval: values, slopes and curvatures are exact at the knots.
+
+    Energies are those of the interpolated functions, and forces their exact derivatives, so a simulation conserves
+    energy as with the functions themselves.
+
+    :param function: distances in Å, shape (n, 1), to values, shape (n, width); in float64
+    :param cutoff: where the table ends, in Å
+    :param dtype: in which it will be used; how fine it is depends on it
+    :raises NoTableError: if the function is too rough
+    """
+
+    def __init__(self, function: Callable[[Any], Any], cutoff: float, dtype: Any):
+        super().__init__()
+        intervals = _FEWEST
+        while True:
+            step = (cutoff - _SHORTEST) / intervals
+            knots = _SHORTEST + torch.arange(intervals + 1, dtype=torch.float64)[:, None] * step
+            coefficients = self._coefficients(function, knots, step)
+            middle = 0.5 ** torch.arange(coefficients.shape[1], dtype=torch.float64)
+            with torch.no_grad():
+                exact = function(knots[:-1] + 0.5 * step)
+            error = (torch.einsum("p,npw->nw", middle, coefficients) - exact).abs().max()
+            if error <= _TOLERANCE[dtype] * exact.abs().max():
+                break
+            intervals *= 2
+            if intervals > _MOST:
+                raise NoTableError(f"{_MOST} intervals leave an error of {float(error):.1e}")
+        self.per_length = 1.0 / step
+        self.register_buffer("coefficients", coefficients)
+
+    @staticmethod
+    def _coefficients(function: Callable[[Any], Any], knots: Any, step: float) -> Any:
+        """Return the coefficients of the powers of the place in each interval, shape (intervals, 6, width)."""
+
+        def slope(lengths: Any) -> Any:
+            return torch.func.jvp(function, (lengths,), (torch.full_like(lengths, step),))[1]
+
+        curvature = torch.func.jvp(slope, (knots,), (torch.full_like(knots, step),))[1]
+        (v, v1), (s, s1), (c, c1) = ((x.detach()[:-1], x.detach()[1:]) for x in (function(knots), slope(knots), curvature))
+        rise, turn, bend = v1 - v - s - 0.5 * c, s1 - s - c, c1 - c
+        third = 10.0 * rise - 4.0 * turn + 0.5 * bend
+        fourth = -15.0 * rise + 7.0 * turn - bend
+        fifth = 6.0 * rise - 3.0 * turn + 0.5 * bend
+        return torch.stack([v, s, 0.5 * c, third, fourth, fifth], dim=1)
+
+    def forward(self, lengths: Any) -> Any:
+        """Return the functions at distances in Å, shape (n, 1)."""
+        return _Interpolation.apply(lengths, self.coefficients, self.per_length)
+
+
+class _Interpolation(torch.autograd.Function):  # type: ignore[misc]
+    """Polynomials of a table, with their slope kept for the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, lengths: Any, coefficients: Any, per_length: float) -> Any:
+        place = (lengths - _SHORTEST) * per_length
+        interval = place[:, 0].long().clamp(0, len(coefficients) - 1)
+        t = place - interval[:, None]
+        *lower, value = coefficients.index_select(0, interval).unbind(1)
+        slope = torch.zeros_like(value) if ctx.needs_input_grad[0] else None
+        for coefficient in reversed(lower):
+            slope = None if slope is None else torch.addcmul(value, slope, t)
+            value = torch.addcmul(coefficient, value, t)
+        if slope is not None:
+            ctx.save_for_backward(slope)
+            ctx.per_length = per_length
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Any) -> tuple[Any, None, None]:
+        (slope,) = ctx.saved_tensors
+        return torch.linalg.vecdot(gradient, slope)[:, None] * ctx.per_length, None, None
+
+
+class Lengths(torch.nn.Module):  # type: ignore[misc]
+    """In the place of a radial embedding: hands on the distances, which the tables begin with.
+
+    :param embedding: of the model
+    """
+
+    def __init__(self, embedding: Any):
+        super().__init__()
+        self.cutoff_fn, self.applies_cutoff = embedding.cutoff_fn, bool(getattr(embedding, "apply_cutoff", True))
+
+    def forward(self, lengths: Any, *_: Any) -> tuple[Any, Any]:
+        """Return the distances, and the envelope where the model multiplies by it later on."""
+        return lengths, None if self.applies_cutoff else self.cutoff_fn(lengths)
+
+
+class Harmonics(torch.nn.Module):  # type: ignore[misc]
+    """Real spherical harmonics as polynomials of the direction.
+
+    :param harmonics: of e3nn, all degrees from 0 on, of vectors that it normalizes itself
+    """
+
+    def __init__(self, harmonics: Any):
+        super().__init__()
+        self._degree = max(ir.l for _, ir in harmonics.irreps_out)
+        before: list[tuple[int, ...]] = [(axis,) for axis in range(3)]
+        self._steps: list[tuple[list[int], list[int]]] = []
+        rows = [before]
+        for degree in range(2, self._degree + 1):
+            now = list(itertools.combinations_with_replacement(range(3), degree))
+            self._steps.append(([before.index(each[:-1]) for each in now], [each[-1] for each in now]))
+            before = now
+            rows.append(now)
+        # As many directions as make the coefficients certain; they are found to the last digits.
+        directions = torch.nn.functional.normalize(
+            torch.randn(200, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1)), dim=1
+        )
+        values = harmonics(directions)
+        self.register_buffer("constant", values[0, :1].clone())
+        for degree, monomials in enumerate(rows, start=1):
+            powers = torch.stack([directions[:, list(each)].prod(dim=1) for each in monomials], dim=1)
+            solved = torch.linalg.lstsq(powers, values[:, degree**2 : (degree + 1) ** 2]).solution
+            self.register_buffer(f"coefficients_{degree}", solved)
+
+    def forward(self, vectors: Any) -> Any:
+        """Return the harmonics of vectors, shape (n, 3), as e3nn orders them."""
+        coefficients = [getattr(self, f"coefficients_{degree}") for degree in range(1, self._degree + 1)]
+        return _HarmonicsOf.apply(vectors, self.constant, coefficients, self._steps)
+
+
+class _HarmonicsOf(torch.autograd.Function):  # type: ignore[misc]
+    """Monomials of the direction, each degree from the one before, and what they add up to."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, vectors: Any, constant: Any, coefficients: list[Any], steps: list[tuple[list[int], list[int]]]
+    ) -> Any:
+        lengths = torch.linalg.vector_norm(vectors, dim=1)
+        powers = [(vectors / lengths[:, None]).T.contiguous()]
+        for before, axis in steps:
+            powers.append(powers[-1][before] * powers[0][axis])
+        ctx.coefficients, ctx.steps = coefficients, steps
+        ctx.save_for_backward(lengths, *powers)
+        parts = [power.T @ coefficient for power, coefficient in zip(powers, coefficients, strict=True)]
+        return torch.cat([constant.expand(len(vectors), 1), *parts], dim=1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Any) -> tuple[Any, None, None, None]:
+        lengths, *powers = ctx.saved_tensors
+        by_powers = [
+            coefficient @ gradient[:, degree**2 : (degree + 1) ** 2].T
+            for degree, coefficient in enumerate(ctx.coefficients, start=1)
+        ]
+        for degree in range(len(powers) - 1, 0, -1):
+            before, axis = ctx.steps[degree - 1]
+            by_axis = by_powers[degree] * powers[degree - 1][before]
+            by_before = by_powers[degree] * powers[0][axis]
+            for row, (i, k) in enumerate(zip(before, axis, strict=True)):
+                by_powers[degree - 1][i] += by_before[row]
+                by_powers[0][k] += by_axis[row]
+        direction, by_direction = powers[0], by_powers[0]
+        along = (direction * by_direction).sum(dim=0)
+        return ((by_direction - direction * along) / lengths).T, None, None, None
+
+
+class Repulsion(torch.nn.Module):  # type: ignore[misc]
+    """Screened nuclear repulsion (Ziegler, Biersack and Littmark) of the pairs that are near enough to feel it.
+
+    :param repulsion: of mace
+    :param numbers: atomic numbers of the model's elements
+    """
+
+    def __init__(self, repulsion: Any, numbers: Any):
+        super().__init__()
+        charges, exponent = numbers.double(), repulsion.a_exp.double()
+        power, radii = charges**exponent, repulsion.covalent_radii.double()[numbers]
+        lengths = repulsion.a_prefactor.double() * 0.529 / (power[:, None] + power)
+        self.register_buffer("inverse_lengths", 1.0 / lengths)
+        self.register_buffer("strengths", 0.5 * 14.3996 * charges[:, None] * charges)
+        self.register_buffer("ends", radii[:, None] + radii)
+        self.register_buffer("shares", repulsion.c.double())
+        self.register_buffer("decays", torch.tensor([3.2, 0.9423, 0.4028, 0.2016], dtype=torch.float64))
+        self._reach, self._power = float(self.ends.max()), int(repulsion.p)
+
+    def forward(self, lengths: Any, elements: Any, edges: Any, _: Any) -> Any:
+        """Return the energies of the atoms in eV, shape (n,).
+
+        :param lengths: of the edges in Å, shape (edges, 1)
+        :param elements: one-hot, shape (n, elements)
+        :param edges: senders and receivers, shape (2, edges)
+        """
+        near = (lengths.detach()[:, 0] < self._reach).nonzero()[:, 0]
+        senders, receivers = edges.index_select(1, near)
+        species = elements.argmax(dim=1)
+        pair = species[senders], species[receivers]
+        constants = self.strengths[pair], self.inverse_lengths[pair], self.ends[pair], self.shares, self.decays
+        energies = _RepulsionOf.apply(lengths.index_select(0, near)[:, 0], constants, self._power)
+        return energies.new_zeros(len(elements)).index_add(0, receivers, energies)
+
+
+class _RepulsionOf(torch.autograd.Function):  # type: ignore[misc]
+    """Energies of pairs, with their slope kept for the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, constants: tuple[Any, ...], p: int) -> Any:
+        strength, inverse, end, shares, decays = constants
+        terms = shares * torch.exp(-(x * inverse)[:, None] * decays)
+        screening, falling = terms.sum(dim=1), inverse * (terms @ decays)
+        ratio = (x / end).clamp(max=1.0)
+        smaller = ratio ** (p - 1)
+        envelope = 1.0 - smaller * ratio * (0.5 * (p + 1) * (p + 2) - ratio * (p * (p + 2) - ratio * (0.5 * p * (p + 1))))
+        fading = 0.5 * p * (p + 1) * (p + 2) * smaller * (1.0 - ratio) ** 2 / end
+        bare = strength / x
+        ctx.save_for_backward(-bare * ((screening / x + falling) * envelope + screening * fading))
+        return bare * screening * envelope
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Any) -> tuple[Any, None, None]:
+        (slope,) = ctx.saved_tensors
+        return gradient * slope, None, None
