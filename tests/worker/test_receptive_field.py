@@ -13,9 +13,10 @@ from ase import Atoms
 from aiida_mofmace.worker.kernels import ideal_gas, receptive_field
 from aiida_mofmace.worker.kernels.gases import Gas
 from aiida_mofmace.worker.kernels.geometry import random_rotation
+from aiida_mofmace.worker.kernels.mace_kinds import why_not
 from aiida_mofmace.worker.kernels.model import Configuration, MaceEvaluator
 from aiida_mofmace.worker.kernels.neighbourhood import difference
-from aiida_mofmace.worker.kernels.receptive_field import LayerRecord, LocalPotential, why_not
+from aiida_mofmace.worker.kernels.receptive_field import LayerRecord, LocalPotential
 from aiida_mofmace.worker.programs.md_gcmc import run
 from aiida_mofmace.worker.stopping import StopRequest
 

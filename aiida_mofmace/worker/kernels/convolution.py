@@ -60,13 +60,13 @@ class Convolution(torch.nn.Module):  # type: ignore[misc]
             self._last = edges, _Places(edges)
         places, count = self._last[1], len(features)
         if self._dimensions == [1]:
-            message = _ConvolveScalars.apply(features, harmonics, weights, self._paths, self._factors, places)
+            message = _ConvolveScalars.apply(features, harmonics, weights, (self._paths, self._factors, places))
         else:
             sizes = [self._channels * dimension for dimension in self._dimensions]
             parts = zip(features.split(sizes, dim=1), self._dimensions, strict=True)
             rows = torch.cat([x.view(count, self._channels, d).transpose(1, 2) for x, d in parts], dim=1)
             couplings = [getattr(self, f"coupling_{index}") for index in range(len(self._paths))]
-            message = _Convolve.apply(rows, harmonics, weights, self._paths, couplings, places)
+            message = _Convolve.apply(rows, harmonics, weights, (self._paths, couplings, places))
         if places.receivers < count:
             message = torch.cat([message, message.new_zeros(count - places.receivers, *message.shape[1:])])
         return message.flatten(1)
@@ -90,7 +90,7 @@ class _Places:
         self._slots = torch.from_numpy(receivers * self.width + rank)
 
     def spread(self, values: Any) -> Any:
-        """Put values of edges, shape (edges, k, w), beside those of their receivers, shape (receivers, width * k, w)."""
+        """Put values of edges, shape (edges, k, w), side by side for each receiver, shape (receivers, width * k, w)."""
         wide = values.new_zeros(self.receivers * self.width, *values.shape[1:])
         wide.index_copy_(0, self._slots, values)
         return wide.view(self.receivers, -1, values.shape[2])
@@ -104,9 +104,8 @@ class _Convolve(torch.autograd.Function):  # type: ignore[misc]
     """The sum over neighbours; for each path a product of matrices there, and two of them on the way back."""
 
     @staticmethod
-    def forward(
-        ctx: Any, rows: Any, harmonics: Any, weights: Any, paths: Sequence[Path], couplings: list[Any], places: _Places
-    ) -> Any:
+    def forward(ctx: Any, rows: Any, harmonics: Any, weights: Any, plan: tuple[Any, ...]) -> Any:
+        paths, couplings, places = ctx.plan = plan
         sent = rows.index_select(0, places.senders)
         message = rows.new_empty(places.receivers, max(path.rows.stop for path in paths), rows.shape[2])
         wide = []
@@ -115,17 +114,17 @@ class _Convolve(torch.autograd.Function):  # type: ignore[misc]
             turned = (harmonics[:, path.harmonics] @ coupling).view(len(weighted), weighted.shape[1], -1)
             wide.append((places.spread(turned), places.spread(weighted)))
             message[:, path.rows] = torch.bmm(wide[-1][0].transpose(1, 2), wide[-1][1])
-        ctx.paths, ctx.couplings, ctx.places, ctx.count = paths, couplings, places, len(rows)
+        ctx.count = len(rows)
         ctx.save_for_backward(sent, harmonics, weights, *(each for pair in wide for each in pair))
         return message
 
     @staticmethod
     def backward(ctx: Any, gradient: Any) -> tuple[Any, ...]:
         sent, harmonics, weights, *wide = ctx.saved_tensors
-        places, needs_rows = ctx.places, ctx.needs_input_grad[0]
+        (paths, couplings, places), needs_rows = ctx.plan, ctx.needs_input_grad[0]
         by_harmonics, by_weights = torch.zeros_like(harmonics), torch.empty_like(weights)
         by_sent = torch.zeros_like(sent) if needs_rows else None
-        for index, (path, coupling) in enumerate(zip(ctx.paths, ctx.couplings, strict=True)):
+        for index, (path, coupling) in enumerate(zip(paths, couplings, strict=True)):
             turned, weighted = wide[2 * index : 2 * index + 2]
             mine, own = gradient[:, path.rows], sent[:, path.features]
             by_turned = torch.bmm(weighted, mine.transpose(1, 2))
@@ -137,22 +136,15 @@ class _Convolve(torch.autograd.Function):  # type: ignore[misc]
         by_rows = None
         if by_sent is not None:
             by_rows = sent.new_zeros(ctx.count, *sent.shape[1:]).index_add_(0, places.senders, by_sent)
-        return by_rows, by_harmonics, by_weights, None, None, None
+        return by_rows, by_harmonics, by_weights, None
 
 
 class _ConvolveScalars(torch.autograd.Function):  # type: ignore[misc]
     """As :class:`_Convolve`, for features without a direction, shape (n, channels): harmonics are taken as they are."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        features: Any,
-        harmonics: Any,
-        weights: Any,
-        paths: Sequence[Path],
-        factors: list[float],
-        places: _Places,
-    ) -> Any:
+    def forward(ctx: Any, features: Any, harmonics: Any, weights: Any, plan: tuple[Any, ...]) -> Any:
+        paths, factors, places = ctx.plan = plan
         sent = features.index_select(0, places.senders)[:, None]
         weights = weights.view(len(weights), len(paths), -1)
         turned, weighted = places.spread(harmonics[:, None]), places.spread((weights * sent).flatten(1)[:, None])
@@ -160,22 +152,22 @@ class _ConvolveScalars(torch.autograd.Function):  # type: ignore[misc]
         for path, factor in zip(paths, factors, strict=True):
             product = torch.bmm(turned[..., path.harmonics].transpose(1, 2), weighted[..., path.weights])
             torch.mul(product, factor, out=message[:, path.rows])
-        ctx.paths, ctx.factors, ctx.places, ctx.count = paths, factors, places, len(features)
+        ctx.count = len(features)
         ctx.save_for_backward(sent, weights, turned, weighted)
         return message
 
     @staticmethod
     def backward(ctx: Any, gradient: Any) -> tuple[Any, ...]:
-        sent, weights, turned, weighted = ctx.saved_tensors
+        (paths, factors, places), (sent, weights, turned, weighted) = ctx.plan, ctx.saved_tensors
         by_turned, by_weighted = torch.zeros_like(turned), torch.empty_like(weighted)
-        for path, factor in zip(ctx.paths, ctx.factors, strict=True):
+        for path, factor in zip(paths, factors, strict=True):
             mine = factor * gradient[:, path.rows]
             by_turned[..., path.harmonics] += torch.bmm(weighted[..., path.weights], mine.transpose(1, 2))
             by_weighted[..., path.weights] = torch.bmm(turned[..., path.harmonics], mine)
-        by_harmonics = ctx.places.gather(by_turned)
-        by_weighted = ctx.places.gather(by_weighted).view_as(weights)
+        by_harmonics = places.gather(by_turned)
+        by_weighted = places.gather(by_weighted).view_as(weights)
         by_features = None
         if ctx.needs_input_grad[0]:
             by_sent = (by_weighted * weights).sum(dim=1)
-            by_features = sent.new_zeros(ctx.count, sent.shape[2]).index_add_(0, ctx.places.senders, by_sent)
-        return by_features, by_harmonics, (by_weighted * sent).flatten(1), None, None, None
+            by_features = sent.new_zeros(ctx.count, sent.shape[2]).index_add_(0, places.senders, by_sent)
+        return by_features, by_harmonics, (by_weighted * sent).flatten(1), None

@@ -6,11 +6,14 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+import mace  # noqa: F401  (before e3nn: it prepares torch for loading constants)
 import torch
+from e3nn import o3
 
 __all__ = ["Harmonics", "Lengths", "NoTableError", "RadialTable", "Repulsion"]
 
 _FEWEST, _MOST = 256, 8192  # intervals of a table
+_TERMS = 6  # of the polynomial in each of them
 #: How far a table may be from its function between its knots, in units of the function's largest value.
 _TOLERANCE = {torch.float32: 2e-8, torch.float64: 1e-11}
 _SHORTEST = 0.01  # Å, where a table begins; the basis divides by the distance
@@ -39,7 +42,7 @@ class RadialTable(torch.nn.Module):  # type: ignore[misc]
             step = (cutoff - _SHORTEST) / intervals
             knots = _SHORTEST + torch.arange(intervals + 1, dtype=torch.float64)[:, None] * step
             coefficients = self._coefficients(function, knots, step)
-            middle = 0.5 ** torch.arange(coefficients.shape[1], dtype=torch.float64)
+            middle = 0.5 ** torch.arange(_TERMS, dtype=torch.float64)
             with torch.no_grad():
                 exact = function(knots[:-1] + 0.5 * step)
             error = (torch.einsum("p,npw->nw", middle, coefficients) - exact).abs().max()
@@ -49,7 +52,8 @@ class RadialTable(torch.nn.Module):  # type: ignore[misc]
             if intervals > _MOST:
                 raise NoTableError(f"{_MOST} intervals leave an error of {float(error):.1e}")
         self.per_length = 1.0 / step
-        self.register_buffer("coefficients", coefficients)
+        #: of the powers of the place in an interval, those of one interval one below the other
+        self.register_buffer("coefficients", coefficients.flatten(0, 1))
 
     @staticmethod
     def _coefficients(function: Callable[[Any], Any], knots: Any, step: float) -> Any:
@@ -59,7 +63,8 @@ class RadialTable(torch.nn.Module):  # type: ignore[misc]
             return torch.func.jvp(function, (lengths,), (torch.full_like(lengths, step),))[1]
 
         curvature = torch.func.jvp(slope, (knots,), (torch.full_like(knots, step),))[1]
-        (v, v1), (s, s1), (c, c1) = ((x.detach()[:-1], x.detach()[1:]) for x in (function(knots), slope(knots), curvature))
+        orders = (x.detach() for x in (function(knots), slope(knots), curvature))
+        (v, v1), (s, s1), (c, c1) = ((x[:-1], x[1:]) for x in orders)
         rise, turn, bend = v1 - v - s - 0.5 * c, s1 - s - c, c1 - c
         third = 10.0 * rise - 4.0 * turn + 0.5 * bend
         fourth = -15.0 * rise + 7.0 * turn - bend
@@ -72,27 +77,30 @@ class RadialTable(torch.nn.Module):  # type: ignore[misc]
 
 
 class _Interpolation(torch.autograd.Function):  # type: ignore[misc]
-    """Polynomials of a table, with their slope kept for the way back."""
+    """Sums of rows of a table, weighted by powers of the place in the interval; slopes are such sums, too."""
 
     @staticmethod
     def forward(ctx: Any, lengths: Any, coefficients: Any, per_length: float) -> Any:
         place = (lengths - _SHORTEST) * per_length
-        interval = place[:, 0].long().clamp(0, len(coefficients) - 1)
-        t = place - interval[:, None]
-        *lower, value = coefficients.index_select(0, interval).unbind(1)
-        slope = torch.zeros_like(value) if ctx.needs_input_grad[0] else None
-        for coefficient in reversed(lower):
-            slope = None if slope is None else torch.addcmul(value, slope, t)
-            value = torch.addcmul(coefficient, value, t)
-        if slope is not None:
+        interval = place.long().clamp(0, len(coefficients) // _TERMS - 1)
+        t = place - interval
+        powers = torch.cat([torch.ones_like(t), t.expand(-1, _TERMS - 1).cumprod(dim=1)], dim=1)
+        degrees = torch.arange(_TERMS)
+        rows = interval * _TERMS + degrees
+        if ctx.needs_input_grad[0]:
+            slope = _weighted_sums(coefficients, rows[:, 1:], powers[:, :-1] * degrees[1:])
             ctx.save_for_backward(slope)
             ctx.per_length = per_length
-        return value
+        return _weighted_sums(coefficients, rows, powers)
 
     @staticmethod
     def backward(ctx: Any, gradient: Any) -> tuple[Any, None, None]:
         (slope,) = ctx.saved_tensors
         return torch.linalg.vecdot(gradient, slope)[:, None] * ctx.per_length, None, None
+
+
+def _weighted_sums(table: Any, rows: Any, weights: Any) -> Any:
+    return torch.nn.functional.embedding_bag(rows, table, per_sample_weights=weights, mode="sum")
 
 
 class Lengths(torch.nn.Module):  # type: ignore[misc]
@@ -127,16 +135,19 @@ class Harmonics(torch.nn.Module):  # type: ignore[misc]
             self._steps.append(([before.index(each[:-1]) for each in now], [each[-1] for each in now]))
             before = now
             rows.append(now)
-        # As many directions as make the coefficients certain; they are found to the last digits.
-        directions = torch.nn.functional.normalize(
-            torch.randn(200, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1)), dim=1
-        )
-        values = harmonics(directions)
+        direction = torch.tensor([[0.0, 1.0, 0.0], [0.48, 0.6, 0.64]], dtype=torch.float64)
+        values = harmonics(direction)
         self.register_buffer("constant", values[0, :1].clone())
+        coefficients = torch.eye(3, dtype=torch.float64)
         for degree, monomials in enumerate(rows, start=1):
-            powers = torch.stack([directions[:, list(each)].prod(dim=1) for each in monomials], dim=1)
-            solved = torch.linalg.lstsq(powers, values[:, degree**2 : (degree + 1) ** 2]).solution
-            self.register_buffer(f"coefficients_{degree}", solved)
+            if degree > 1:
+                coefficients = _coupled(coefficients, rows[degree - 2], monomials)
+            powers = torch.stack([direction[:, list(each)].prod(dim=1) for each in monomials], dim=1)
+            found, wanted = powers @ coefficients, values[:, degree**2 : (degree + 1) ** 2]
+            # e3nn's own values tell the sign alone: they are rounded one way or the other.
+            scale = ((2 * degree + 1) / found[0].square().sum()).sqrt() * (found[1] @ wanted[1]).sign()
+            coefficients = scale * coefficients
+            self.register_buffer(f"coefficients_{degree}", coefficients)
 
     def forward(self, vectors: Any) -> Any:
         """Return the harmonics of vectors, shape (n, 3), as e3nn orders them."""
@@ -144,13 +155,27 @@ class Harmonics(torch.nn.Module):  # type: ignore[misc]
         return _HarmonicsOf.apply(vectors, self.constant, coefficients, self._steps)
 
 
+def _coupled(coefficients: Any, monomials: list[tuple[int, ...]], products: list[tuple[int, ...]]) -> Any:
+    """Return the coefficients of the next degree, up to a factor: those before, coupled with the direction.
+
+    :param coefficients: shape (monomials, harmonics)
+    :param monomials: that they belong to
+    :param products: monomials of the next degree
+    """
+    degree = len(products[0])
+    coupling = o3.wigner_3j(1, degree - 1, degree, dtype=torch.float64)
+    after = torch.zeros(len(products), 2 * degree + 1, dtype=torch.float64)
+    for row, monomial in enumerate(monomials):
+        for axis in range(3):
+            after[products.index(tuple(sorted((*monomial, axis))))] += coefficients[row] @ coupling[axis]
+    return after
+
+
 class _HarmonicsOf(torch.autograd.Function):  # type: ignore[misc]
     """Monomials of the direction, each degree from the one before, and what they add up to."""
 
     @staticmethod
-    def forward(
-        ctx: Any, vectors: Any, constant: Any, coefficients: list[Any], steps: list[tuple[list[int], list[int]]]
-    ) -> Any:
+    def forward(ctx: Any, vectors: Any, constant: Any, coefficients: list[Any], steps: list[Any]) -> Any:
         lengths = torch.linalg.vector_norm(vectors, dim=1)
         powers = [(vectors / lengths[:, None]).T.contiguous()]
         for before, axis in steps:
@@ -224,7 +249,8 @@ class _RepulsionOf(torch.autograd.Function):  # type: ignore[misc]
         screening, falling = terms.sum(dim=1), inverse * (terms @ decays)
         ratio = (x / end).clamp(max=1.0)
         smaller = ratio ** (p - 1)
-        envelope = 1.0 - smaller * ratio * (0.5 * (p + 1) * (p + 2) - ratio * (p * (p + 2) - ratio * (0.5 * p * (p + 1))))
+        inner = p * (p + 2) - 0.5 * p * (p + 1) * ratio
+        envelope = 1.0 - smaller * ratio * (0.5 * (p + 1) * (p + 2) - ratio * inner)
         fading = 0.5 * p * (p + 1) * (p + 2) * smaller * (1.0 - ratio) ** 2 / end
         bare = strength / x
         ctx.save_for_backward(-bare * ((screening / x + falling) * envelope + screening * fading))

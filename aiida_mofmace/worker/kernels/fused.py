@@ -11,8 +11,8 @@ import copy
 import itertools
 from typing import Any
 
+import mace  # noqa: F401  (before e3nn: it prepares torch for loading constants)
 import torch
-import mace  # noqa: F401, I001  (before e3nn: it prepares torch for loading constants)
 from e3nn import o3
 
 from .convolution import Convolution, Path
@@ -24,7 +24,7 @@ __all__ = ["fuse"]
 def fuse(model: Any, dtype: Any) -> None:
     """Replace parts of a model, in place; the model takes and gives what it did before.
 
-    :param model: a MACE of the blocks that ``receptive_field.why_not`` has nothing against, on a CPU
+    :param model: a MACE of the blocks that ``mace_kinds.why_not`` has nothing against, on a CPU
     :param dtype: of torch, in which it will be evaluated
     """
     model.double()
@@ -193,10 +193,10 @@ class Contraction(torch.nn.Module):  # type: ignore[misc]
             self.register_buffer(f"last_{degree}", _choice([m[-1] for m in kept[degree - 1]], parts[0].rows))
         self._orders = orders
         self.register_buffer("first", _choice([m[0] for m in kept[0]], parts[0].rows))
-        monomials = list(itertools.chain(*kept))
-        # channels, monomials, elements, components of all outputs
-        self.register_buffer("weights", torch.cat([part.weights(monomials) for part in parts], dim=3))
-        self._components = [part.components for part in parts]
+        self._monomials = list(itertools.chain(*kept))
+        self._parts, self._components = parts, [part.components for part in parts]
+        #: of each element that has occurred, shape (channels, monomials, components of all outputs)
+        self._weights: dict[int, Any] = {}
 
     def forward(self, x: Any, elements: Any) -> Any:
         """Return the products as e3nn orders them, shape (n, features).
@@ -212,11 +212,17 @@ class Contraction(torch.nn.Module):  # type: ignore[misc]
             powers.append((powers[-1] @ before) * (flat @ last))
         monomials = torch.cat(powers, dim=1).view(count, channels, -1).transpose(0, 1)
         present = elements.any(dim=0).nonzero()[:, 0]
-        weights = self.weights.index_select(2, present)
+        weights = torch.stack([self._weights_of(element, x.dtype) for element in present.tolist()], dim=2)
         products = torch.bmm(monomials, weights.flatten(2)).view(channels, count, len(present), -1)
         chosen = (products * elements.index_select(1, present)[:, :, None]).sum(dim=2)
         parts = chosen.split(self._components, dim=2)
         return torch.cat([part.permute(1, 0, 2).flatten(1) for part in parts], dim=1)
+
+    def _weights_of(self, element: int, dtype: Any) -> Any:
+        if element not in self._weights:
+            parts = [part.weights(self._monomials, element) for part in self._parts]
+            self._weights[element] = torch.cat(parts, dim=2).to(dtype)
+        return self._weights[element]
 
 
 def _choice(indices: list[int], size: int) -> Any:
@@ -242,8 +248,8 @@ class _Polynomial:
 
     def _coupling(self, monomial: tuple[int, ...]) -> Any:
         """Return the coefficients of a monomial, summed over all orders of its factors, shape (components, paths)."""
-        coupling = self._factors[len(monomial)][0]
-        return sum(coupling[(slice(None), *order)] for order in set(itertools.permutations(monomial)))
+        coupling = self._factors[len(monomial)][0].movedim(0, -2)
+        return sum(coupling[order] for order in sorted(set(itertools.permutations(monomial))))
 
     def monomials(self, degree: int) -> list[tuple[int, ...]]:
         """Return the monomials of a degree that have a coefficient other than zero, as ascending rows."""
@@ -251,7 +257,7 @@ class _Polynomial:
         every = itertools.combinations_with_replacement(range(self.rows), degree) if largest > 0.0 else ()
         return [each for each in every if self._coupling(each).abs().max() > 1e-9 * largest]
 
-    def weights(self, monomials: list[tuple[int, ...]]) -> Any:
-        """Return the weights of monomials, shape (channels, monomials, elements, components)."""
-        rows = [torch.einsum("mk,ekc->cem", self._coupling(each), self._factors[len(each)][1]) for each in monomials]
+    def weights(self, monomials: list[tuple[int, ...]], element: int) -> Any:
+        """Return the weights of monomials for an element, shape (channels, monomials, components)."""
+        rows = [(self._coupling(each) @ self._factors[len(each)][1][element]).T for each in monomials]
         return torch.stack(rows, dim=1)

@@ -14,6 +14,7 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from ..errors import WorkerError
+from .mace_kinds import why_not
 
 __all__ = [
     "Configuration",
@@ -29,6 +30,8 @@ __all__ = [
 Array = NDArray[np.float64]
 _DEFAULT_HEAD = "default"
 _ATOMS_PER_BATCH = {"cpu": 512, "cuda": 4096}
+#: What fused layers may differ by from the model's own, in units of the largest force or energy of the probe.
+_FUSED_TOLERANCE = {"float32": 1e-4, "float64": 1e-7}
 
 
 class Configuration(NamedTuple):
@@ -95,8 +98,10 @@ class MaceEvaluator:
 
     Atomic energies are taken out of the model and summed in float64 apart from it, and the atoms' interaction energies
     are summed in float64: in float32 a total energy is off by about 0.02 eV, an interaction energy by micro-eV.
-    Neighbours are found anew for each call, so equal configurations give equal bits whatever came before; a list kept
-    over several steps would save less than 5 % of a call.
+    Neighbours are found anew for each call, so equal configurations give equal bits whatever came before.
+
+    On a CPU the layers of most models are replaced by faster ones (:mod:`fused`), once they have given the same
+    energy, forces and stress of a probe as the model's own; ``kernels`` says which there are.
 
     :param path: model file as written by mace (a pickle: opening it runs code)
     :param device: "cpu", "cuda" or "auto"
@@ -118,7 +123,7 @@ class MaceEvaluator:
         import mace  # noqa: F401  (before e3nn: it prepares torch for loading constants)
         import torch
 
-        if dtype not in ("float32", "float64"):
+        if dtype not in _FUSED_TOLERANCE:
             raise WorkerError("bad_input", f"dtype must be float32 or float64, got {dtype}")
         self.device = choose_device(device)
         self.dtype = getattr(torch, dtype)
@@ -129,20 +134,53 @@ class MaceEvaluator:
         self.numbers = np.array(model.atomic_numbers.tolist(), dtype=np.int64)
         table = model.atomic_energies_fn.atomic_energies
         self._atomic_energies = np.atleast_2d(table.detach().cpu().double().numpy())[self.head_index].copy()
-        table.zero_()
-        self.model = model.to(device=self.device, dtype=self.dtype).eval()
-        for parameter in self.model.parameters():
-            parameter.requires_grad_(False)
         self._index = np.full(len(chemical_symbols), -1, dtype=np.int64)
         self._index[self.numbers] = np.arange(len(self.numbers))
         self._atoms_per_batch = atoms_per_batch or _ATOMS_PER_BATCH["cuda" if "cuda" in self.device else "cpu"]
-        self._warm_up()
+        self._take(model)
+        #: "fused" or "e3nn"
+        self.kernels = "e3nn"
+        if self.device == "cpu" and not why_not(model):
+            self._fuse(path, _FUSED_TOLERANCE[dtype])
+        self._probe()
 
-    def _warm_up(self) -> None:
-        """Call the model once: the first call of a process rounds otherwise, and a restart would show it."""
-        pair = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 0.5 * self.r_max]])
-        molecule = Configuration(np.repeat(self.numbers[:1], 2), pair, 3.0 * self.r_max * np.eye(3))
-        self._evaluate_batch([molecule], forces=True, stress=False)
+    def _take(self, model: Any) -> None:
+        """Prepare a model for evaluation."""
+        model.atomic_energies_fn.atomic_energies.zero_()
+        self.model = model.to(device=self.device, dtype=self.dtype).eval()
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(False)
+
+    def _fuse(self, path: str | PathLike[str], tolerance: float) -> None:
+        """Have the model evaluated by faster layers; go back to its own where those give something else."""
+        from .fused import fuse
+
+        expected = self._probe()
+        fuse(self.model, self.dtype)
+        self._take(self.model)
+        self.kernels = "fused"
+        off = max(
+            float(np.abs(mine - own).max() / max(1.0, np.abs(own).max()))
+            for mine, own in zip(self._probe(), expected, strict=True)
+        )
+        if not off <= tolerance:
+            warnings.warn(f"{path}: fused layers are off by {off:.1e}, the model's own are used", stacklevel=3)
+            self._take(_load(path, self.device))
+            self.kernels = "e3nn"
+
+    def _probe(self) -> tuple[Array, Array, Array]:
+        """Return energy, forces and stress of a cluster of all elements, or twelve of them.
+
+        The first call of a process rounds otherwise than the later ones, and a restart would show it: so call once.
+        """
+        places = np.moveaxis(np.indices((3, 2, 2)), 0, 3).reshape(-1, 3)
+        positions = 1.7 * places + np.random.default_rng(0).uniform(-0.25, 0.25, places.shape)
+        numbers = np.resize(self.numbers[:: -(-len(self.numbers) // len(places))], len(places))
+        cluster = Configuration(numbers, positions, (4.0 + 2.0 * self.r_max) * np.eye(3))
+        found = self._evaluate_batch([cluster], forces=True, stress=True)[0]
+        assert found.forces is not None and found.stress is not None
+        self._evaluate_batch([cluster], forces=True, stress=False)
+        return np.array(found.interaction_energy), found.forces, found.stress
 
     @property
     def elements(self) -> list[str]:

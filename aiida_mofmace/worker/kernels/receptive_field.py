@@ -12,38 +12,16 @@ from numpy.typing import NDArray
 from .model import Configuration, Evaluation, MaceEvaluator, default_dtype, wrapped
 from .neighbourhood import Change, ChangedGraph, NeighbourTable, Part, difference
 
-__all__ = ["LayerRecord", "LocalPotential", "why_not"]
+__all__ = ["LayerRecord", "LocalPotential"]
 
-_MODELS = ("MACE", "ScaleShiftMACE")
-_BLOCKS = (
-    "RealAgnosticInteractionBlock",
-    "RealAgnosticResidualInteractionBlock",
-    "RealAgnosticDensityInteractionBlock",
-    "RealAgnosticDensityResidualInteractionBlock",
-)
 _LARGEST_CHANGE = 40  # atoms that go and come; more is no trial move
 _SMALLEST = 100  # atoms from which on it pays, see benchmarks/receptive_field.py
-
-
-def why_not(model: Any) -> str:
-    """Say why the energies of a model cannot be evaluated in part; empty if they can."""
-    name = type(model).__name__
-    if name not in _MODELS:
-        return f"{name} is not one of {', '.join(_MODELS)}"
-    if hasattr(model, "joint_embedding"):
-        return "its atoms have features of the whole system"
-    for block in model.interactions:
-        if type(block).__name__ not in _BLOCKS:
-            return f"its interaction {type(block).__name__} is not one of {', '.join(_BLOCKS)}"
-        if getattr(block, "cueq_config", None) is not None or getattr(block, "oeq_config", None) is not None:
-            return "its kernels are not those of e3nn"
-    return ""
 
 
 class LayerRecord:
     """Makes a model leave the outputs of its parts, of the last call of its evaluator.
 
-    :param evaluator: of a model that :func:`why_not` has nothing against
+    :param evaluator: of a model that :func:`mace_kinds.why_not` has nothing against
     """
 
     def __init__(self, evaluator: MaceEvaluator):

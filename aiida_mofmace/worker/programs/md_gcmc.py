@@ -12,8 +12,9 @@ import numpy as np
 from ase import Atoms
 
 from ..errors import WorkerError
+from ..kernels.mace_kinds import why_not
 from ..kernels.model import Configuration, MaceEvaluator, Potential
-from ..kernels.receptive_field import LayerRecord, LocalPotential, why_not
+from ..kernels.receptive_field import LayerRecord, LocalPotential
 from ..kernels.referee import Referee
 from ..kernels.statistics import estimate_mean
 from ..kernels.thermodynamics import chemical_potential, isosteric_heats

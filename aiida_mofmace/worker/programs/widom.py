@@ -17,8 +17,9 @@ from ..kernels.exchange import MoveCounts, MoveRules
 from ..kernels.frames import Frames
 from ..kernels.gases import Gas
 from ..kernels.ideal_gas import IdealGasReservoir, Reservoir, RigidReservoir
+from ..kernels.mace_kinds import why_not
 from ..kernels.model import Potential
-from ..kernels.receptive_field import LayerRecord, LocalPotential, why_not
+from ..kernels.receptive_field import LayerRecord, LocalPotential
 from ..kernels.thermodynamics import henry_coefficient
 from ..kernels.thermostats import NoseHooverChain
 from ..kernels.widom import WidomAverages, WidomInsertion, widom_averages
