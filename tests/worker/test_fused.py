@@ -1,0 +1,125 @@
+"""Fused layers: the same energies, forces and stresses as the model's own, or none at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+
+from aiida_mofmace.starter import STARTER_MODEL
+from aiida_mofmace.worker.kernels import fused, model
+from aiida_mofmace.worker.kernels.model import Evaluation, MaceEvaluator
+
+from .engine_fixtures import write_tiny_mace
+from .test_receptive_field import KINDS, evaluator_of
+
+MORE: dict[str, dict[str, Any]] = {
+    "third order": {"correlation": 3, "max_ell": 3, "hidden_irreps": "4x0e + 4x1o", "num_interactions": 3},
+    "quadrupoles": {"correlation": 2, "max_ell": 2, "hidden_irreps": "4x0e + 4x1o + 4x2e"},
+    "fourth order": {"correlation": 4, "max_ell": 1, "hidden_irreps": "4x0e"},
+}
+
+
+def systems(framework: Atoms) -> list[Atoms]:
+    """A periodic crystal with a short contact, a molecule, and two atoms out of each other's sight."""
+    framework.rattle(0.1, seed=1)
+    framework.positions[39] = framework.positions[38] + [0.4, 0.2, 0.1]
+    water = Atoms("OHH", [[4, 4, 4], [4.96, 4, 4], [3.76, 4.93, 4]], cell=[9, 9, 9], pbc=True)
+    lone = Atoms("CO", [[1, 1, 1], [10, 10, 10]], cell=[20, 20, 20], pbc=True)
+    return [framework, water, lone]
+
+
+def both(monkeypatch: pytest.MonkeyPatch, make: Any) -> tuple[MaceEvaluator, MaceEvaluator]:
+    """An evaluator with fused layers and one with the model's own."""
+    quick = make()
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "why_not", lambda _: "asked for")
+        return quick, make()
+
+
+def largest(answers: list[Evaluation], others: list[Evaluation], name: str) -> float:
+    return max(float(np.abs(getattr(a, name) - getattr(b, name)).max()) for a, b in zip(answers, others, strict=True))
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *MORE])
+def test_equal_to_the_layers_of_the_model(
+    kind: str, framework: Atoms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = (KINDS | MORE)[kind]
+    quick, plain = both(monkeypatch, lambda: evaluator_of(tmp_path / "kind.model", **changes))
+    assert (quick.kernels, plain.kernels) == ("fused", "e3nn")
+    for stress in (False, True):
+        mine, own = (each.evaluate(systems(framework.copy()), stress=stress) for each in (quick, plain))
+        scale = np.abs(own[0].forces).max()
+        assert largest(mine, own, "interaction_energy") < 1e-9 * scale
+        assert largest(mine, own, "forces") < 1e-9 * scale
+        assert not stress or largest(mine, own, "stress") < 1e-10 * scale
+    assert largest(mine, quick.evaluate(systems(framework.copy()), forces=False), "energy") < 1e-9
+
+
+def test_single_precision_is_as_good_as_before(framework: Atoms, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are off from float64 by about the same."""
+    quick, plain = both(monkeypatch, lambda: MaceEvaluator(STARTER_MODEL))
+    exact = MaceEvaluator(STARTER_MODEL, dtype="float64")
+    framework.rattle(0.1, seed=2)
+    mine, own, truth = (each.evaluate([framework], stress=True) for each in (quick, plain, exact))
+    for name in ("interaction_energy", "forces", "stress"):
+        assert largest(mine, truth, name) < 3.0 * largest(own, truth, name) + 1e-5
+
+
+def test_forces_are_derivatives_of_the_tables(framework: Atoms) -> None:
+    """Along the line between two atoms, across many intervals of a table."""
+    evaluator = MaceEvaluator(STARTER_MODEL, dtype="float64")
+    assert evaluator.kernels == "fused"
+    step, direction = 1e-4, np.array([0.3, -0.5, 0.8])
+    for shift in np.linspace(0.0, 0.3, 7):
+        moved = [framework.copy() for _ in range(3)]
+        for atoms, sign in zip(moved, (0, 1, -1), strict=True):
+            atoms.positions[5] += (shift + sign * step) * direction
+        here, up, down = evaluator.evaluate(moved)
+        assert here.forces is not None
+        slope = (up.interaction_energy - down.interaction_energy) / (2.0 * step)
+        assert here.forces[5] @ direction == pytest.approx(-slope, abs=1e-5)
+
+
+def test_two_are_equal_to_the_last_bit(framework: Atoms) -> None:
+    """Or a restart would be another run."""
+    first, second = (MaceEvaluator(STARTER_MODEL).evaluate([framework])[0] for _ in range(2))
+    assert first.interaction_energy == second.interaction_energy
+    assert np.array_equal(first.forces, second.forces)
+
+
+def test_wrong_layers_are_not_used(framework: Atoms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A weight that is lost on the way shows in the probe; the model's own layers are there again after that."""
+    path = write_tiny_mace(tmp_path / "tiny.model")
+    expected = MaceEvaluator(path, dtype="float64").evaluate([framework])[0]
+
+    class Forgetful(fused.Contraction):
+        def _weights_of(self, element: int, dtype: Any) -> Any:
+            return super()._weights_of(element, dtype) * (1.0 if element else 0.99)
+
+    monkeypatch.setattr(fused, "Contraction", Forgetful)
+    with pytest.warns(UserWarning, match="fused layers are off by"):
+        evaluator = MaceEvaluator(path, dtype="float64")
+    assert evaluator.kernels == "e3nn"
+    found = evaluator.evaluate([framework])[0]
+    assert found.energy == pytest.approx(expected.energy, abs=1e-7)
+    assert found.forces == pytest.approx(expected.forces, abs=1e-8)
+
+
+def test_a_function_that_is_too_rough_is_not_tabulated(
+    framework: Atoms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest is fused all the same."""
+    from aiida_mofmace.worker.kernels import edge_functions
+
+    monkeypatch.setattr(edge_functions, "_MOST", 256)
+    quick, plain = both(monkeypatch, lambda: evaluator_of(tmp_path / "kind.model"))
+    assert not isinstance(quick.model.interactions[0].conv_tp_weights, edge_functions.RadialTable)
+    assert isinstance(quick.model.products[0].symmetric_contractions, fused.Contraction)
+    mine, own = quick.evaluate([framework])[0], plain.evaluate([framework])[0]
+    assert mine.energy == pytest.approx(own.energy, abs=1e-9)
+    assert mine.forces == pytest.approx(own.forces, abs=1e-9)
