@@ -59,11 +59,10 @@ class RadialTable(torch.nn.Module):  # type: ignore[misc]
     def _coefficients(function: Callable[[Any], Any], knots: Any, step: float) -> Any:
         """Return the coefficients of the powers of the place in each interval, shape (intervals, 6, width)."""
 
-        def slope(lengths: Any) -> Any:
-            return torch.func.jvp(function, (lengths,), (torch.full_like(lengths, step),))[1]
-
-        curvature = torch.func.jvp(slope, (knots,), (torch.full_like(knots, step),))[1]
-        orders = (x.detach() for x in (function(knots), slope(knots), curvature))
+        lengths = knots.clone().requires_grad_()
+        values = function(lengths)
+        slopes = step * _derivative(values, lengths)
+        orders = (x.detach() for x in (values, slopes, step * _derivative(slopes, lengths)))
         (v, v1), (s, s1), (c, c1) = ((x[:-1], x[1:]) for x in orders)
         rise, turn, bend = v1 - v - s - 0.5 * c, s1 - s - c, c1 - c
         third = 10.0 * rise - 4.0 * turn + 0.5 * bend
@@ -74,6 +73,14 @@ class RadialTable(torch.nn.Module):  # type: ignore[misc]
     def forward(self, lengths: Any) -> Any:
         """Return the functions at distances in Å, shape (n, 1)."""
         return _Interpolation.apply(lengths, self.coefficients, self.per_length)
+
+
+def _derivative(values: Any, lengths: Any) -> Any:
+    """Return what all values of a row change by with its length, by two ways back, of which the second is forward."""
+    dummy = torch.ones_like(values, requires_grad=True)
+    (along,) = torch.autograd.grad(values, lengths, dummy, create_graph=True)
+    (derivative,) = torch.autograd.grad(along.sum(), dummy, create_graph=True)
+    return derivative
 
 
 class _Interpolation(torch.autograd.Function):  # type: ignore[misc]
