@@ -57,16 +57,19 @@ class Timed:
         return answers
 
 
-def untrained(framework: Any) -> MaceEvaluator:
-    """Return the model, as the program that makes such models writes it."""
+def untrained(framework: Any, may_fuse: bool = True, **changes: Any) -> MaceEvaluator:
+    """Return the model, as the program that makes such models writes it.
+
+    :param changes: of the settings
+    """
     with tempfile.TemporaryDirectory() as folder:
         before = Path.cwd()
         os.chdir(folder)
         try:
             write("framework.extxyz", framework)
-            inputs = {"files": {"structure": "framework.extxyz"}, "parameters": SETTINGS, "seed": 1, "dtype": "float32"}
-            blank_model.run(inputs, StopRequest())
-            return MaceEvaluator(Path("model.model"))
+            inputs = {"files": {"structure": "framework.extxyz"}, "seed": 1, "dtype": "float32"}
+            blank_model.run(inputs | {"parameters": SETTINGS | changes}, StopRequest())
+            return MaceEvaluator(Path("model.model"), may_fuse=may_fuse)
         finally:
             os.chdir(before)
 

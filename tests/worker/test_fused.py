@@ -10,7 +10,7 @@ import pytest
 from ase import Atoms
 
 from aiida_mofmace.starter import STARTER_MODEL
-from aiida_mofmace.worker.kernels import fused, model
+from aiida_mofmace.worker.kernels import edge_functions, fused
 from aiida_mofmace.worker.kernels.model import Evaluation, MaceEvaluator
 
 from .engine_fixtures import write_tiny_mace
@@ -32,24 +32,14 @@ def systems(framework: Atoms) -> list[Atoms]:
     return [framework, water, lone]
 
 
-def both(monkeypatch: pytest.MonkeyPatch, make: Any) -> tuple[MaceEvaluator, MaceEvaluator]:
-    """An evaluator with fused layers and one with the model's own."""
-    quick = make()
-    with monkeypatch.context() as patch:
-        patch.setattr(model, "why_not", lambda _: "asked for")
-        return quick, make()
-
-
 def largest(answers: list[Evaluation], others: list[Evaluation], name: str) -> float:
     return max(float(np.abs(getattr(a, name) - getattr(b, name)).max()) for a, b in zip(answers, others, strict=True))
 
 
 @pytest.mark.parametrize("kind", [*KINDS, *MORE])
-def test_equal_to_the_layers_of_the_model(
-    kind: str, framework: Atoms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_equal_to_the_layers_of_the_model(kind: str, framework: Atoms, tmp_path: Path) -> None:
     changes = (KINDS | MORE)[kind]
-    quick, plain = both(monkeypatch, lambda: evaluator_of(tmp_path / "kind.model", **changes))
+    quick, plain = (evaluator_of(tmp_path / "kind.model", may_fuse=may, **changes) for may in (True, False))
     assert (quick.kernels, plain.kernels) == ("fused", "e3nn")
     for stress in (False, True):
         mine, own = (each.evaluate(systems(framework.copy()), stress=stress) for each in (quick, plain))
@@ -60,9 +50,9 @@ def test_equal_to_the_layers_of_the_model(
     assert largest(mine, quick.evaluate(systems(framework.copy()), forces=False), "energy") < 1e-9
 
 
-def test_single_precision_is_as_good_as_before(framework: Atoms, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_single_precision_is_as_good_as_before(framework: Atoms) -> None:
     """Both are off from float64 by about the same."""
-    quick, plain = both(monkeypatch, lambda: MaceEvaluator(STARTER_MODEL))
+    quick, plain = (MaceEvaluator(STARTER_MODEL, may_fuse=may) for may in (True, False))
     exact = MaceEvaluator(STARTER_MODEL, dtype="float64")
     framework.rattle(0.1, seed=2)
     mine, own, truth = (each.evaluate([framework], stress=True) for each in (quick, plain, exact))
@@ -114,10 +104,8 @@ def test_a_function_that_is_too_rough_is_not_tabulated(
     framework: Atoms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rest is fused all the same."""
-    from aiida_mofmace.worker.kernels import edge_functions
-
     monkeypatch.setattr(edge_functions, "_MOST", 256)
-    quick, plain = both(monkeypatch, lambda: evaluator_of(tmp_path / "kind.model"))
+    quick, plain = (evaluator_of(tmp_path / "kind.model", may_fuse=may) for may in (True, False))
     assert not isinstance(quick.model.interactions[0].conv_tp_weights, edge_functions.RadialTable)
     assert isinstance(quick.model.products[0].symmetric_contractions, fused.Contraction)
     mine, own = quick.evaluate([framework])[0], plain.evaluate([framework])[0]

@@ -58,7 +58,6 @@ class RadialTable(torch.nn.Module):  # type: ignore[misc]
     @staticmethod
     def _coefficients(function: Callable[[Any], Any], knots: Any, step: float) -> Any:
         """Return the coefficients of the powers of the place in each interval, shape (intervals, 6, width)."""
-
         lengths = knots.clone().requires_grad_()
         values = function(lengths)
         slopes = step * _derivative(values, lengths)

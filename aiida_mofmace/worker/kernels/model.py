@@ -108,6 +108,7 @@ class MaceEvaluator:
     :param dtype: "float32" or "float64"
     :param head: head of a multihead model; None for the only one, or the one called Default
     :param atoms_per_batch: how many atoms to evaluate at once; None for a number that suits the device
+    :param may_fuse: whether faster layers may take the place of the model's own
     :raises WorkerError: kind no_model if the file cannot be read, bad_input for an unknown head or dtype
     """
 
@@ -119,6 +120,7 @@ class MaceEvaluator:
         head: str | None = None,
         *,
         atoms_per_batch: int | None = None,
+        may_fuse: bool = True,
     ):
         import mace  # noqa: F401  (before e3nn: it prepares torch for loading constants)
         import torch
@@ -140,7 +142,7 @@ class MaceEvaluator:
         self._take(model)
         #: "fused" or "e3nn"
         self.kernels = "e3nn"
-        if self.device == "cpu" and not why_not(model):
+        if may_fuse and self.device == "cpu" and not why_not(model):
             self._fuse(path, _FUSED_TOLERANCE[dtype])
         self._probe()
 
