@@ -82,17 +82,30 @@ def test_two_are_equal_to_the_last_bit(framework: Atoms) -> None:
     assert np.array_equal(first.forces, second.forces)
 
 
-def test_wrong_layers_are_not_used(framework: Atoms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A weight that is lost on the way shows in the probe; the model's own layers are there again after that."""
+class Forgetful(fused.Contraction):
+    """Loses a part of a weight on the way."""
+
+    def _weights_of(self, element: int, dtype: Any) -> Any:
+        return super()._weights_of(element, dtype) * (1.0 if element else 0.99)
+
+
+class Unable(fused.Contraction):
+    """Does not know what to do."""
+
+    def __init__(self, contractions: Any) -> None:
+        raise KeyError("no such thing")
+
+
+@pytest.mark.parametrize(("layer", "said"), [(Forgetful, "are off by"), (Unable, "cannot be made: KeyError")])
+def test_wrong_layers_are_not_used(
+    layer: type, said: str, framework: Atoms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault shows in the probe; the model's own layers are there again after that."""
     path = write_tiny_mace(tmp_path / "tiny.model")
     expected = MaceEvaluator(path, dtype="float64").evaluate([framework])[0]
 
-    class Forgetful(fused.Contraction):
-        def _weights_of(self, element: int, dtype: Any) -> Any:
-            return super()._weights_of(element, dtype) * (1.0 if element else 0.99)
-
-    monkeypatch.setattr(fused, "Contraction", Forgetful)
-    with pytest.warns(UserWarning, match="fused layers are off by"):
+    monkeypatch.setattr(fused, "Contraction", layer)
+    with pytest.warns(UserWarning, match=f"fused layers {said}"):
         evaluator = MaceEvaluator(path, dtype="float64")
     assert evaluator.kernels == "e3nn"
     found = evaluator.evaluate([framework])[0]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["Convolution", "Path"]
+__all__ = ["Convolution", "Path", "PlaceKeeper"]
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,19 @@ class Convolution(torch.nn.Module):  # type: ignore[misc]
     :param blocks: number and dimension of each irreducible representation in the features, the same number for all
     :param paths: see :class:`Path`
     :param couplings: of each path, shape (harmonics, rows of features times rows of message)
+    :param places_of: which the layers of a model share
     """
 
-    def __init__(self, blocks: Sequence[tuple[int, int]], paths: Sequence[Path], couplings: Iterable[Any]):
+    def __init__(
+        self,
+        blocks: Sequence[tuple[int, int]],
+        paths: Sequence[Path],
+        couplings: Iterable[Any],
+        places_of: PlaceKeeper,
+    ):
         super().__init__()
         self._channels, self._dimensions, self._paths = blocks[0][0], [dimension for _, dimension in blocks], paths
-        self._last: tuple[Any, Any] = (None, None)
+        self._places_of = places_of
         self._factors = []
         for index, coupling in enumerate(couplings):
             self.register_buffer(f"coupling_{index}", coupling)
@@ -56,9 +63,7 @@ class Convolution(torch.nn.Module):  # type: ignore[misc]
         :param weights: of the edges, shape (edges, paths * channels)
         :param edges: senders and receivers, shape (2, edges)
         """
-        if edges is not self._last[0]:
-            self._last = edges, _Places(edges)
-        places, count = self._last[1], len(features)
+        places, count = self._places_of(edges), len(features)
         if self._dimensions == [1]:
             message = _ConvolveScalars.apply(features, harmonics, weights, (self._paths, self._factors, places))
         else:
@@ -98,6 +103,20 @@ class _Places:
     def gather(self, wide: Any, k: int = 1) -> Any:
         """Undo :meth:`spread`; return values of edges, shape (edges, k * w)."""
         return wide.reshape(self.receivers * self.width, k * wide.shape[2]).index_select(0, self._slots)
+
+
+class PlaceKeeper:
+    """Finds the places of edges, and knows those of the last ones: all layers of a model have the same."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Any, Any] = (None, None)
+
+    def __call__(self, edges: Any) -> _Places:
+        """Return the places of edges, senders and receivers, shape (2, edges)."""
+        if edges is not self._last[0]:
+            self._last = edges, _Places(edges)
+        places: _Places = self._last[1]
+        return places
 
 
 class _Convolve(torch.autograd.Function):  # type: ignore[misc]

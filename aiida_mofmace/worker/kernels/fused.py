@@ -15,7 +15,7 @@ import mace  # noqa: F401  (before e3nn: it prepares torch for loading constants
 import torch
 from e3nn import o3
 
-from .convolution import Convolution, Path
+from .convolution import Convolution, Path, PlaceKeeper
 from .edge_functions import Harmonics, Lengths, NoTableError, RadialTable, Repulsion
 
 __all__ = ["fuse"]
@@ -32,8 +32,9 @@ def fuse(model: Any, dtype: Any) -> None:
     model.spherical_harmonics = Harmonics(model.spherical_harmonics)
     if hasattr(model, "pair_repulsion_fn"):
         model.pair_repulsion_fn = Repulsion(model.pair_repulsion_fn, model.atomic_numbers)
+    places_of = PlaceKeeper()
     for interaction in model.interactions:
-        _replace_interaction(interaction)
+        _replace_interaction(interaction, places_of)
     for product in model.products:
         product.symmetric_contractions = Contraction(product.symmetric_contractions)
     for parent in list(model.modules()):
@@ -65,7 +66,7 @@ def _tabulate(model: Any, dtype: Any) -> None:
     model.radial_embedding = Lengths(embedding)
 
 
-def _replace_interaction(interaction: Any) -> None:
+def _replace_interaction(interaction: Any, places_of: PlaceKeeper) -> None:
     """Have a layer make its messages by a :class:`Convolution`, and treat them with channels behind rows."""
     product = interaction.conv_tp
     paths, couplings = [], []
@@ -80,7 +81,7 @@ def _replace_interaction(interaction: Any) -> None:
         coupling = each.path_weight * o3.wigner_3j(first.l, second.l, out.l, dtype=torch.float64)
         couplings.append(coupling.transpose(0, 1).reshape(second.dim, -1))
     blocks = [(mul, ir.dim) for mul, ir in product.irreps_in1]
-    interaction.conv_tp, interaction.conv_fusion = Convolution(blocks, paths, couplings), True
+    interaction.conv_tp, interaction.conv_fusion = Convolution(blocks, paths, couplings, places_of), True
     interaction.linear = BlockLinear(interaction.linear, by_rows=True)
     interaction.reshape = _Rows(channels)
     is_residual = "Residual" in type(interaction).__name__
