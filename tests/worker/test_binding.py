@@ -73,9 +73,12 @@ def test_energies_of_a_well(framework: Atoms) -> None:
         assert row["energy_eV"] == pytest.approx(-DEPTH - 0.07, abs=1e-5)
         assert row["energy_kJ_per_mol"] == pytest.approx(96.485 * row["energy_eV"], rel=1e-4)
         assert row["units_before"] == row["units_after"] == [definition.units[row["unit"]][0]]
-    # Only the carbon atom is pulled: the molecule leans towards the well a bit.
-    assert rows[0]["angle_to_rod"] < 30.0
-    assert rows[1]["angle_to_rod"] > 60.0
+    # Only the carbon atom is pulled: the molecule leans towards the well a bit, unless its axis is held.
+    assert 0.1 < rows[0]["angle_to_rod"] < 30.0
+    placed = sites.placed(images[1], definition.guests["vertical"], "vertical").positions[41:]
+    relaxed = images[3].positions[41:]
+    assert np.cross(placed[1] - placed[0], relaxed[1] - relaxed[0]) == pytest.approx(np.zeros(3), abs=1e-9)
+    assert [row["axis_held"] for row in rows] == [False, True] * 2
     assert [image.info["group"] for image in images[:3]] == ["molecule", "framework_str1", "str1_parallel"]
     assert np.linalg.norm(images[2].positions[40] - well.centre) < 0.01
 
@@ -88,6 +91,40 @@ def test_a_molecule_in_an_atom_does_not_fit(framework: Atoms) -> None:
     )
     with pytest.raises(WorkerError, match="str1_inside: the molecule is"):
         list(sites.rows(framework, []))
+
+
+class Torsion(Well):
+    """Beside the well for the carbon atom, a field that turns the molecule to one direction and stretches it."""
+
+    def _evaluate(self, numbers: Any, positions: Any) -> Evaluation:
+        answer = super()._evaluate(numbers, positions)
+        if len(numbers) > 40 and answer.forces is not None:
+            along = positions[42] - positions[41]
+            # E = -a (d·x)² + b (|d| - 2.4)², d the vector between the two oxygen atoms
+            length, wanted = float(np.linalg.norm(along)), np.array([1.0, 0.0, 0.0])
+            pull = 0.2 * (along @ wanted) * wanted - 2.0 * (length - 2.4) * along / length
+            answer.forces[42] += pull
+            answer.forces[41] -= pull
+            energy = -0.1 * (along @ wanted) ** 2 + (length - 2.4) ** 2
+            return Evaluation(answer.interaction_energy + energy, forces=answer.forces)
+        return answer
+
+
+def test_a_held_axis_finds_the_lowest_energy_of_its_direction(framework: Atoms) -> None:
+    """The length along the axis is free: -a d² c² + b (d - 2.4)² is least at d = 2.4 b / (b - a c²), c the cosine."""
+    definition = SiteDefinition.from_dict(load_sites("MIL-120"))
+    site = definition.guests["vertical"]
+    assert site.hold_axis
+    well = Torsion(site.centre @ framework.cell.array)
+    parameters = PARAMETERS | {"units": ["str1"]}
+    row = list(BindingSites(well, definition, Gas.from_dict(load_gas("CO2")), parameters).rows(framework, []))[1]
+    axis = site.axis @ framework.cell.array
+    cosine = axis[0] / np.linalg.norm(axis)
+    length = 2.4 / (1.0 - 0.1 * cosine**2)
+    expected = -0.1 * (length * cosine) ** 2 + (length - 2.4) ** 2
+    assert 0.2 < abs(cosine) < 0.98
+    assert row["relaxed"]
+    assert row["energy_eV"] == pytest.approx(-DEPTH - 0.07 + expected, abs=1e-4)
 
 
 def test_the_starter_model_binds_str2_more_than_str3(

@@ -137,6 +137,8 @@ def test_another_framework_is_refused(framework: Atoms, sites: SiteDefinition) -
         ({"hydroxyls": [[0, 0, float("nan")]]}, "shape"),
         ({"colour": "red"}, r"unknown keys \['colour'\]"),
         ({"guests": {"a": {"centre": [0, 0, 0]}}}, "axis must be numbers"),
+        ({"guests": {"a": {"centre": [0, 0, 0], "axis": [1, 0, 0], "hold": True}}}, "unknown keys \\['hold'\\]"),
+        ({"guests": {"a": {"centre": [0, 0, 0], "axis": [1, 0, 0], "hold_axis": 1}}}, "not true or false"),
     ],
 )
 def test_impossible_definitions_are_refused(change: dict[str, Any], message: str) -> None:

@@ -11,7 +11,7 @@ from ase.optimize import LBFGS
 
 from .model import Potential
 
-__all__ = ["PotentialCalculator", "relax"]
+__all__ = ["HeldAxis", "PotentialCalculator", "relax"]
 
 _LONGEST_STEP = 0.05  # Å, of any atom
 
@@ -30,6 +30,39 @@ class PotentialCalculator(Calculator):  # type: ignore[misc]
         super().calculate(atoms, properties, system_changes)
         evaluation = self._potential.evaluate([self.atoms])[0]
         self.results = {"energy": evaluation.interaction_energy, "forces": evaluation.forces}
+
+
+class HeldAxis:
+    """Keeps the direction from one atom to another; their distance, and all the rest, is free. A constraint of ASE.
+
+    :param atoms: as they stand
+    :param pair: indices of the two atoms
+    """
+
+    def __init__(self, atoms: Atoms, pair: tuple[int, int]):
+        self._pair = pair
+        along = atoms.positions[pair[1]] - atoms.positions[pair[0]]
+        self._direction = along / np.linalg.norm(along)
+
+    def _without_turning(self, first: Any, second: Any) -> Any:
+        """Return half of what the difference of two vectors has across the direction."""
+        difference = second - first
+        return 0.5 * (difference - (difference @ self._direction) * self._direction)
+
+    def adjust_positions(self, atoms: Atoms, new: Any) -> None:
+        """Move both atoms back, by as much each."""
+        i, j = self._pair
+        across = self._without_turning(new[i], new[j])
+        new[i] += across
+        new[j] -= across
+
+    def adjust_forces(self, atoms: Atoms, forces: Any) -> None:
+        """Take out what would turn the pair."""
+        self.adjust_positions(atoms, forces)
+
+    def get_removed_dof(self, atoms: Atoms) -> int:
+        """Return the number of degrees of freedom that are held."""
+        return 2
 
 
 def relax(atoms: Atoms, potential: Potential, largest_force: float, steps: int) -> tuple[float, float]:

@@ -27,10 +27,12 @@ class GuestSite:
 
     :param centre: of the molecule, fractional, shape (3,)
     :param axis: direction of the molecule's axis, in lattice vectors, shape (3,)
+    :param hold_axis: whether the molecule keeps this direction while it relaxes
     """
 
     centre: Array
     axis: Array
+    hold_axis: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,7 @@ class SiteDefinition:
             tolerance=float(content["tolerance"]),
             hydroxyls=_numbers(content, "hydroxyls", (len(content["hydroxyls"]), 3)),
             units={str(name): tuple(map(str, sequences)) for name, sequences in dict(content["units"]).items()},
-            guests={
-                str(name): GuestSite(_numbers(site, "centre", (3,)), _numbers(site, "axis", (3,)))
-                for name, site in dict(content.get("guests") or {}).items()
-            },
+            guests={str(name): _guest(name, site) for name, site in dict(content.get("guests") or {}).items()},
         )
         definition._check()
         return definition
@@ -122,6 +121,13 @@ class SiteDefinition:
     def unit_of(self, sequence: str) -> str:
         """Name of the unit that a sequence makes, `other` if none."""
         return next((name for name, sequences in self.units.items() if sequence in sequences), "other")
+
+
+def _guest(name: str, content: Mapping[str, Any]) -> GuestSite:
+    unknown, hold = sorted(set(content) - {"centre", "axis", "hold_axis"}), content.get("hold_axis", False)
+    if unknown or not isinstance(hold, bool):
+        raise ValueError(f"site definition: guest {name}: unknown keys {unknown}, or hold_axis is not true or false")
+    return GuestSite(_numbers(content, "centre", (3,)), _numbers(content, "axis", (3,)), hold)
 
 
 def _numbers(content: Mapping[str, Any], key: str, shape: tuple[int, ...]) -> Array:

@@ -15,7 +15,7 @@ from ..kernels.frames import Frames
 from ..kernels.gases import Gas
 from ..kernels.geometry import closest_distance
 from ..kernels.model import Potential
-from ..kernels.relaxation import relax
+from ..kernels.relaxation import HeldAxis, relax
 from ..kernels.sites import GuestSite, SiteDefinition
 from ..kernels.structural_units import classify_trajectory, oriented
 from ..stopping import StopRequest
@@ -45,6 +45,7 @@ class BindingSites:
         """Relax a copy; return it with its energy (eV), the largest force left (eV/Å) and whether it is a minimum."""
         copy, limit = atoms.copy(), float(self.parameters["largest_force"])
         energy, force = relax(copy, self.potential, limit, int(self.parameters["max_steps"]))
+        copy.set_constraint()
         if not np.isfinite(energy):
             raise WorkerError("nan", f"{name}: the model gives no energy")
         copy.info = {"group": name, "framework_atoms": framework_atoms, "loading": int(len(copy) > framework_atoms)}
@@ -65,9 +66,13 @@ class BindingSites:
         molecule.rotate(_long_axis(self.gas.positions), axis / np.linalg.norm(axis))
         molecule.positions += site.centre @ unit_cell
         distance = float(closest_distance(molecule.positions, framework.positions, framework.cell.array))
+        loaded = framework + molecule
+        if site.hold_axis:
+            first, last = _ends(molecule.positions)
+            loaded.set_constraint(HeldAxis(loaded, (len(framework) + first, len(framework) + last)))
         if distance < float(self.parameters["minimum_distance"]):
             raise WorkerError("does_not_fit", f"{name}: the molecule is {distance:.2f} Å from the framework")
-        return framework + molecule
+        return loaded
 
     def rows(self, framework: Atoms, images: list[Atoms]) -> Iterator[dict[str, Any]]:
         """Compute one site after another.
@@ -94,6 +99,7 @@ class BindingSites:
                     "guest": guest,
                     "energy_eV": energy,
                     "energy_kJ_per_mol": energy * units.mol / units.kJ,
+                    "axis_held": site.hold_axis,
                     "relaxed": both["relaxed"] and bare["relaxed"] and molecule["relaxed"],
                     "largest_force": max(both["largest_force"], bare["largest_force"]),
                     "units_before": self._units(empty),
@@ -116,6 +122,13 @@ class BindingSites:
 def _long_axis(positions: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Direction along which a molecule is longest, of length one."""
     return np.asarray(np.linalg.svd(positions - positions.mean(axis=0))[2][0])
+
+
+def _ends(positions: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[int, int]:
+    """Return the indices of the two atoms that are farthest from each other."""
+    distances = np.linalg.norm(positions[:, None] - positions, axis=2)
+    first, last = np.unravel_index(int(distances.argmax()), distances.shape)
+    return int(first), int(last)
 
 
 def run(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
