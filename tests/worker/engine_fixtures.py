@@ -85,7 +85,7 @@ def write_tiny_mace(path: Path, heads: Sequence[str] = ("Default",), seed: int =
 
 
 def mliap_model(path: Path) -> bytes:
-    """Return a model as ``mace_create_lammps_model --format=mliap`` writes it, without the kernels of cuequivariance."""
+    """Return a model as ``mace_create_lammps_model --format=mliap`` writes it, with the kernels that it has."""
     import mace  # noqa: F401
     import torch
     from mace.calculators.lammps_mliap_mace import LAMMPS_MLIAP_MACE

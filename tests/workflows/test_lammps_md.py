@@ -33,7 +33,7 @@ pytest.importorskip("aiida_lammps", reason="the extra `lammps` is not installed"
 RUN = {"temperatures": [300.0], "loadings": [2], "steps": 12, "equilibration_steps": 4, "stride": 2}
 
 
-BUILD = "MOFMACE_LAMMPS"  # names a program called as LAMMPS is that has `pair_style mliap unified` and runs MACE with it
+BUILD = "MOFMACE_LAMMPS"  # names a program that is called as LAMMPS is and has MACE as `pair_style mliap unified`
 
 
 @pytest.fixture
@@ -224,8 +224,22 @@ def test_a_model_that_cannot_be_read(each: dict[str, Any]) -> None:
     broken = orm.SinglefileData(io.BytesIO(b"no model"), filename="broken.model")
     outputs, node = run(each, lammps_model=broken)
     assert node.exit_status == 313
-    assert "Its log ends: ERROR" in node.exit_message
+    assert re.search("Its log ends: .*ERROR", node.exit_message), node.exit_message
     assert "trajectory" not in outputs
+
+
+@pytest.mark.parametrize(("pair_style", "asks"), [("mliap unified", True), ("mace", False)])
+def test_pytorch_is_asked_to_read_the_file_of_mliap(lammps: dict[str, Any], pair_style: str, asks: bool) -> None:
+    """PyTorch 2.6 and later do not read classes of mace else, and LAMMPS of February 2025 does not ask for them."""
+    process_class, inputs = submitted(lammps, pair_style=pair_style)
+    inputs["md"]["metadata"]["options"]["prepend_text"] = "module load lammps"
+    process = process_of(process_class, **inputs)
+    process.setup()
+    process.ctx.files = dict.fromkeys(("script", "structure"))
+    process.run_lammps()
+    lines = process.submitted[-1][1]["metadata"]["options"]["prepend_text"].splitlines()
+    assert (lines[0], lines[-1]) == ("export OMP_NUM_THREADS=1", "module load lammps")
+    assert ("export TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1" in lines) is asks
 
 
 def test_a_first_frame_that_cannot_be_made(lammps: dict[str, Any]) -> None:
