@@ -1,14 +1,15 @@
-"""LAMMPS with ``pair_style mliap unified``, built without KOKKOS: ``python mliap_lmp.py -in SCRIPT``, as LAMMPS is called.
+"""LAMMPS with ``pair_style mliap unified``, built without KOKKOS; called as LAMMPS is, ``-in SCRIPT``.
 
-A model converted by ``mace_create_lammps_model --format=mliap`` asks the data of ML-IAP for three functions that only the
-data class of the KOKKOS package has: two that pass features between the owner of an atom and its images beyond the
-cell, and one that takes forces of pairs. They are supplied here, for one process: there each image's owner is at hand.
+A model converted by ``mace_create_lammps_model --format=mliap`` asks the data of ML-IAP for three functions that only
+the data class of the KOKKOS package has: two that pass features between the owner of an atom and its images beyond the
+cell, and one that takes the forces of pairs. They are supplied here, for one process, which owns every atom.
 Neighbours, the call of the model, the sum of energy, forces and virial, and all else are LAMMPS's own.
 
-LAMMPS is built by cmake with ``-D BUILD_SHARED_LIBS=on -D BUILD_MPI=off -D PKG_ML-IAP=on -D PKG_ML-SNAP=on
--D PKG_PYTHON=on -D MLIAP_ENABLE_PYTHON=on``, which takes cython and the headers of the Python that runs this file. Its
-folder ``python`` must stand in PYTHONPATH before any other ``lammps``, the folder of ``liblammps.so.0`` in
-LD_LIBRARY_PATH, and mace-torch in the environment; a shell script of two lines that sets these is what LAMMPS is taken for.
+LAMMPS (4 February 2025) was built by cmake with ``-D BUILD_SHARED_LIBS=on -D BUILD_MPI=off -D BUILD_OMP=off
+-D PKG_ML-IAP=on -D PKG_ML-SNAP=on -D PKG_PYTHON=on -D MLIAP_ENABLE_PYTHON=on -D PKG_MC=on -D PKG_MOLECULE=on
+-D PKG_RIGID=on -D PKG_EXTRA-COMPUTE=on -D PKG_EXTRA-FIX=on``, gcc 12, cython 3.1 and the headers of the Python that
+runs this file. Its folder ``python`` stands in PYTHONPATH before any other ``lammps``, the folder of ``liblammps.so``
+in LD_LIBRARY_PATH; a shell script that sets both and runs this file is what AiiDA takes for LAMMPS.
 """
 
 from __future__ import annotations
