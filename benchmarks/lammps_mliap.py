@@ -37,7 +37,7 @@ from benchmarks.demo import machine
 
 Array = NDArray[np.float64]
 FRAMEWORK = Path(__file__).resolve().parents[1] / "examples" / "MIL-120_primitive_40atoms.cif"
-RUN = {"temperatures": [300.0], "loadings": [2], "steps": 200, "equilibration_steps": 0, "stride": 20}
+RUN = {"temperatures": [300.0], "loadings": [2], "steps": 100, "equilibration_steps": 0, "stride": 10}
 POINT = """units metal
 atom_style atomic
 atom_modify map yes
@@ -157,10 +157,10 @@ def sample(codes: dict[str, Any], model: Path | None, seconds: int = 3600, **cha
 
 
 def difference(frames: Any, others: Any) -> str:
-    """Return how far two trajectories are apart, up to each of three steps."""
+    """Return how far two trajectories are apart, up to two of their steps."""
     assert list(frames.steps) == list(others.steps)
     texts = []
-    for end in (2, 5, len(frames)):
+    for end in (2, len(frames)):
         x = np.abs(frames.positions - others.positions).reshape(len(frames), -1)[:end].max()
         energy = np.abs(frames.energies - others.energies)[:end].max()
         texts.append(f"{x:.1e} Å and {energy:.1e} eV by step {frames.steps[end - 1]}")
@@ -185,16 +185,13 @@ def trajectories(codes: dict[str, Any], model: Path, folder: Path) -> None:
     print(f"NVT against mofmace-lmp: {difference(frames, launched)}")
     _, native, _ = sample(own, None)
     print(f"NVT against the engine native: {difference(frames, native)}")
-    _, parts, jobs = sample(codes, model, seconds=4)
-    print(f"NVT in {jobs} jobs of 4 s against one: {difference(parts, frames)}")
+    _, parts, jobs = sample(codes, model, seconds=15, max_restarts=10)
+    print(f"NVT in {jobs} jobs of 15 s against one: {difference(parts, frames)}")
     run, frames, _ = sample(codes, model, pressure=1e5)
     _, launched, _ = sample(launcher, None, pressure=1e5)
     cells = np.abs(frames.cells - launched.cells).max()
     print(f"NPT against mofmace-lmp: {difference(frames, launched)}; cells {cells:.1e} Å")
     print(f"while the cell changed by {np.ptp(frames.cells, axis=0).max():.1e} Å")
-    _, others, _ = sample(own, None, pressure=1e5, engine="lammps")
-    cells = np.abs(frames.cells - others.cells).max()
-    print(f"NPT against the worker's LAMMPS: {difference(frames, others)}; cells {cells:.1e} Å")
     other = folder / "other.pt"
     other.write_bytes(mliap_model(write_tiny_mace(folder / "other.model")))
     run, _, _ = sample(codes, other)
