@@ -33,6 +33,9 @@ __all__ = ["LammpsMdWorkChain", "read_lammps", "write_lammps"]
 
 _OUTPUT = "lammps.out"
 _WALL_FRACTION = 0.9
+# The file of ML-IAP holds the classes of mace, which PyTorch 2.6 and later refuse unless LAMMPS asks for them or this
+# is set; LAMMPS of February 2025 does not ask.
+_LOAD_MODEL = "export TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1"
 _LOST = ("Lost atoms", "Non-numeric", "Out of range atoms")
 _OBSERVABLES = ("step", "kinetic_temperature", "potential_energy", "conserved_energy")
 
@@ -281,8 +284,10 @@ class LammpsMdWorkChain(WorkChain):
         """Return the scheduler options of the worker's jobs, without what belongs to its program."""
         own = ("parser_name", "input_filename", "output_filename")
         options = {key: value for key, value in self.ctx.options.items() if key not in own}
-        threads = f"export OMP_NUM_THREADS={options['resources'].get('num_cores_per_mpiproc') or 1}"
-        return {**options, "prepend_text": "\n".join([threads, options.get("prepend_text", "")])}
+        lines = [f"export OMP_NUM_THREADS={options['resources'].get('num_cores_per_mpiproc') or 1}"]
+        if self.ctx.content["pair_style"] == "mliap unified":
+            lines.append(_LOAD_MODEL)
+        return {**options, "prepend_text": "\n".join([*lines, options.get("prepend_text", "")])}
 
     def inspect_lammps(self) -> ExitCode | None:
         """Read what came back; say whether the run is over, goes on or has failed."""

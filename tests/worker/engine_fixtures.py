@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,6 +82,19 @@ def write_tiny_mace(path: Path, heads: Sequence[str] = ("Default",), seed: int =
     torch.set_default_dtype(before)
     torch.save(model, path)
     return path
+
+
+def mliap_model(path: Path) -> bytes:
+    """Return a model as ``mace_create_lammps_model --format=mliap`` writes it, with the kernels that it has."""
+    import mace  # noqa: F401
+    import torch
+    from mace.calculators.lammps_mliap_mace import LAMMPS_MLIAP_MACE
+
+    model = torch.load(path, map_location="cpu", weights_only=False).double()
+    model.lammps_mliap = True
+    content = io.BytesIO()
+    torch.save(LAMMPS_MLIAP_MACE(model), content)
+    return content.getvalue()
 
 
 @pytest.fixture(scope="session")

@@ -130,6 +130,7 @@ def test_a_restored_state_goes_on_bit_by_bit(tiny_model: Path, framework: Atoms,
         velocity_verlet_step(state, potential, thermostat, 0.5 * FS)
     save_checkpoint(tmp_path / "c.npz", state.to_arrays(), {"rng": rng.bit_generator.state})
     arrays, values = load_checkpoint(tmp_path / "c.npz")
+    assert set(arrays) == set(state.to_arrays())
     restored, restored_rng = MdState.from_arrays(arrays), restore_generator(values["rng"])
     fresh = MaceEvaluator(tiny_model, dtype="float32")
     for _ in range(8):

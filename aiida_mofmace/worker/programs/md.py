@@ -201,7 +201,7 @@ class Simulation:
     def save(self, with_state: bool = True) -> None:
         """Write frames and observables, then the checkpoint that follows them."""
         Frames.from_atoms(self.images).save("frames.npz")
-        np.savez(Path("observables.npz"), allow_pickle=False, **self.observables.arrays())
+        np.savez(Path("observables.npz"), **self.observables.arrays())
         if with_state:
             values: dict[str, Any] = {"program": "md", "engine": self.parameters.engine}
             values["rng"] = self.rng.bit_generator.state

@@ -143,7 +143,7 @@ class TimeSeries:
         for name, column in self._columns.items():
             column.append(row[name])
 
-    def arrays(self, prefix: str = "") -> dict[str, NDArray[Any]]:
+    def arrays(self, prefix: str = "") -> dict[str, Any]:
         """Columns as arrays of shape (rows,)."""
         return {f"{prefix}{name}": np.array(column) for name, column in self._columns.items()}
 

@@ -158,7 +158,7 @@ class WidomSimulation:
 
     def save(self) -> None:
         """Write time series and candidates, then the checkpoint that follows them."""
-        np.savez(Path("timeseries.npz"), allow_pickle=False, **self.series.arrays())
+        np.savez(Path("timeseries.npz"), **self.series.arrays())
         if self.widom.candidates:
             candidates = Frames.from_atoms(self.widom.candidates)
             candidates.groups = [f"{self.parameters.group}_hole"] * len(candidates)
