@@ -13,7 +13,7 @@ BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "label_daemon.py"
 
 @pytest.mark.parametrize("count", [18, pytest.param(300, marks=pytest.mark.slow)])
 def test_no_label_is_lost_when_workers_are_killed(count: int) -> None:
-    """Two workers, both killed with SIGKILL on the way, which the broker overlooks: the guard beside the daemon sees it.
+    """Two workers, both killed with SIGKILL on the way, which the broker overlooks: the guard beside the daemon sees.
 
     The script compares every label with its structure.
     """

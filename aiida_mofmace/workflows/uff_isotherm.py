@@ -119,6 +119,13 @@ class UffIsothermWorkChain(WorkChain):
             valid_type=FramesData,
             help="Snapshots in single cells by pressure: pressure_00 and so on; no energies, no forces.",
         )
+        spec.output(
+            "snapshots",
+            valid_type=orm.Dict,
+            required=False,
+            help="By pressure: number of snapshots, of the single cells in them, of those left out for clashing images "
+            "and of those drawn; and what could not be read.",
+        )
         spec.outline(
             cls.setup,
             cls.inspect_pores,
@@ -280,5 +287,17 @@ class UffIsothermWorkChain(WorkChain):
         }
         retrieved = {name: run.outputs.retrieved for name, run in folders.items()}
         found = fold_snapshots(self.inputs.structure, self.inputs.gas, orm.Dict(parameters), **retrieved)
+        self.out("snapshots", found.pop("snapshots"))
         self.out("trajectories", found)
-        self.report(f"{sum(frames.n_frames for frames in found.values())} snapshots in single cells")
+        self._report_snapshots(self.outputs["snapshots"].get_dict())
+
+    def _report_snapshots(self, counts: dict[str, dict[str, Any]]) -> None:
+        """Say what became of the snapshots, and which runs have none."""
+        cells, clashing, drawn = (sum(row[key] for row in counts.values()) for key in ("cells", "clashing", "drawn"))
+        self.report(
+            f"{drawn} snapshots in single cells, drawn from {cells}, of which {clashing} were left out: images of "
+            f"molecules nearer than {self.ctx.section['minimum_distance']} Å"
+        )
+        for name, row in counts.items():
+            if row["unreadable"] or not row["snapshots"]:
+                self.report(f"{name} has {row['snapshots']} snapshots; unreadable: {row['unreadable'] or 'nothing'}")
