@@ -181,6 +181,45 @@ def test_closed_pockets_stay_empty(raspa_code: orm.InstalledCode) -> None:
     assert from_cage.min() > 1.8
 
 
+#: RASPA that ends without a word where a line stands in its input.
+FAILING = """#!/bin/sh
+if grep -q "{line}" simulation.input; then exit 1; fi
+exec {executable} "$@"
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "message"),
+    [
+        ("ExternalPressure 100000", 701, "1 of 2 pressures; RASPA failed at the next one"),
+        ("ExternalPressure 2000", 301, "RASPA failed at the first pressure"),
+    ],
+)
+def test_a_pressure_that_fails_takes_none_before_it_along(
+    raspa_code: orm.InstalledCode, tmp_path: Path, line: str, status: int, message: str
+) -> None:
+    path = tmp_path / "simulate"
+    path.write_text(FAILING.format(line=line, executable=raspa_code.filepath_executable))
+    path.chmod(0o755)
+    code = orm.InstalledCode(
+        label="failing", computer=raspa_code.computer, filepath_executable=str(path), default_calc_job_plugin="raspa"
+    ).store()
+    section = {**SECTION, "widom_cycles": 50, "initialization_cycles": 10, "cycles": 10}
+    builder = UffIsothermWorkChain.get_builder_from_protocol(
+        {"raspa": code}, mil_120(), CHARGES, overrides={"uff_gcmc": section}, seed=4
+    )
+    outputs, node = run_get_node(builder)
+    assert node.exit_status == status, node.exit_message
+    assert message in node.exit_message
+    if status == 301:
+        assert set(outputs) == {"pores"}
+        return
+    (point,) = outputs["isotherm"]["points"]
+    assert point["pressure_Pa"] == pytest.approx(2e3)
+    assert point["loading_mol_per_kg"] > 0.0
+    assert set(outputs["trajectories"]) == set(outputs["snapshots"].get_dict()) == {"pressure_00"}
+
+
 @pytest.mark.parametrize(
     ("charges", "gas", "message"),
     [
