@@ -68,6 +68,17 @@ def test_a_full_disk_leaves_the_frames_before(tmp_path: Path, monkeypatch: pytes
     assert len(Frames.load(path)) == 5
 
 
+def test_arrays_are_stored_as_they_are_and_objects_are_not(tmp_path: Path) -> None:
+    """An argument that an older NumPy does not know would be stored as an array of that name."""
+    save_arrays(tmp_path / "a.npz", step=np.arange(3), energy=np.zeros(3))
+    with np.load(tmp_path / "a.npz") as archive:
+        assert sorted(archive.files) == ["energy", "step"]
+    with pytest.raises(ValueError, match="energy: objects cannot be stored"):
+        save_arrays(tmp_path / "a.npz", step=np.arange(3), energy=np.array([None, 1.0], dtype=object))
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as archive:
+        assert archive["energy"].tolist() == [0.0] * 3
+
+
 def test_select_keeps_the_order_asked_for() -> None:
     chosen = Frames.from_atoms(images()).select([4, 0, 4])
     assert chosen.loadings.tolist() == [4, 0, 4]

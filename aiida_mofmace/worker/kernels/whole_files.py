@@ -34,6 +34,13 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
 
 def save_arrays(path: str | os.PathLike[str], **arrays: NDArray[Any]) -> None:
-    """Write arrays, no objects, to a ``npz`` file, whole or not at all."""
+    """Write arrays to a ``npz`` file, whole or not at all.
+
+    :raises ValueError: if one holds objects, which would be pickled; ``np.savez`` itself can refuse them only since
+        NumPy 2.1, and an older one takes ``allow_pickle`` for the name of an array
+    """
+    pickled = [name for name, array in arrays.items() if np.asarray(array).dtype.hasobject]
+    if pickled:
+        raise ValueError(f"{', '.join(pickled)}: objects cannot be stored")
     with whole_file(path) as handle:
-        np.savez(handle, allow_pickle=False, **arrays)
+        np.savez(handle, **arrays)
