@@ -52,6 +52,14 @@ class WorkerParser(CarefulParser):
             return self.failure(label, reason="the scheduler", message="killed by the scheduler")
         try:
             output = parse_worker_output(self.content("output.json").decode())
+        except ValueError as invalid:
+            self._emit_remains()
+            return self.failure("ERROR_OUTPUT_UNREADABLE", message=str(invalid))
+        return self._take(output)
+
+    def _take(self, output: dict[str, Any]) -> ExitCode | None:
+        """Attach what goes with a readable ``output.json``."""
+        try:
             if output["error"] is not None:
                 return self._failed(output)
             self.emit(output["results"], output["status"] == "finished")

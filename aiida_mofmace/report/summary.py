@@ -63,7 +63,9 @@ def render(data: dict[str, Any]) -> str:
     ]
     if header["exit_message"]:
         lines.append(f"  {header['exit_message']}")
-    sections = (_labels, _validation, _isotherm, _heat_and_henry, _times)
+    # A run of UFF alone has neither labels nor a model: nothing of them is missing.
+    is_uff = header["process"] == "UffIsothermWorkChain"
+    sections = (_uff_alone, _times) if is_uff else (_labels, _validation, _isotherm, _heat_and_henry, _times)
     return "\n".join([*lines, *(line for section in sections for line in ("", *section(data)))])
 
 
@@ -148,6 +150,10 @@ def _uff(data: dict[str, Any]) -> list[str]:
         loading = with_error(point["loading_mol_per_kg"], point["loading_mol_per_kg_error"], 2, "mol/kg")
         lines.append(f"{point['pressure_Pa'] / BAR:>8.4g} bar{loading:>22}")
     return lines
+
+
+def _uff_alone(data: dict[str, Any]) -> list[str]:
+    return _uff(data)[1:] or ["There is no isotherm."]
 
 
 def _heat(data: dict[str, Any]) -> list[str]:

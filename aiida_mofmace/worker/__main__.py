@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import describe_error
+from .kernels.whole_files import whole_file
 from .stopping import StopRequest
 
 PROGRAMS = (
@@ -113,7 +114,8 @@ def main(arguments: list[str]) -> int:
     stop.listen()
     output = run_program(program, inputs, stop)
     output |= {"versions": package_versions(), "wall_seconds": time.monotonic() - started}
-    Path("output.json").write_text(json.dumps(to_json(output), indent=1, allow_nan=False), encoding="utf-8")
+    with whole_file("output.json") as handle:
+        handle.write(json.dumps(to_json(output), indent=1, allow_nan=False).encode())
     return 0 if output["error"] is None else 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from typing import Any
 
 import numpy as np
@@ -134,33 +135,42 @@ def _widom_heat(given: dict[str, Any]) -> float | None:
 @calcfunction
 def fold_snapshots(
     structure: orm.StructureData, gas: orm.Dict, parameters: orm.Dict, **retrieved: orm.FolderData
-) -> dict[str, FramesData]:
+) -> dict[str, orm.Data]:
     """Return snapshots of RASPA runs in single cells of the framework, drawn from all that are free of clashes.
+
+    What cannot be read of one run takes nothing of the others along.
 
     :param parameters: repeats of the supercell, seed, snapshots of each run, minimum_distance in Å, groups by run, and
         whether a molecule is a single site, which then gets its atoms turned at random
     :param retrieved: folders of the runs by name
-    :return: frames by name of the run; a run that has none is missing
+    :return: frames by name of the run, where a run that has none is missing; and ``snapshots``, for each run how many
+        snapshots it has, how many single cells they were cut into, how many of these clash and how many were drawn,
+        and what of it was unreadable
     """
     given, symbols = parameters.get_dict(), gas["symbols"]
     framework, molecule = structure.get_ase(), Gas.from_dict(gas.get_dict())
     supercell = framework.cell.array * np.array(given["repeats"])[:, None]
     generator = np.random.default_rng(given["seed"])
-    found: dict[str, FramesData] = {}
+    known = None if given["single_site"] else symbols
+    found: dict[str, orm.Data] = {}
+    counts: dict[str, dict[str, Any]] = {}
     for name in sorted(retrieved):
         images = []
-        known = None if given["single_site"] else symbols
-        for step, places in enumerate(_snapshots(retrieved[name], gas["name"], known)):
+        snapshots, unreadable = _snapshots(retrieved[name], gas["name"], known)
+        for step, places in enumerate(snapshots):
             molecules = _with_atoms(places, molecule, supercell, generator) if given["single_site"] else places
             for image in fold_snapshot(framework, symbols, molecules, given["repeats"], given["minimum_distance"]):
                 group = f"{given['groups'][name]}_{image.info['loading']}{gas['name']}"
                 image.info |= {"step": step, "group": group}
                 images.append(image)
         drawn = generator.permutation(len(images))[: given["snapshots"]]
+        cells = len(snapshots) * math.prod(given["repeats"])
+        counts[name] = {"snapshots": len(snapshots), "cells": cells, "clashing": cells - len(images)}
+        counts[name] |= {"drawn": len(drawn), "unreadable": unreadable}
         if len(drawn):
             frames = Frames.from_atoms([images[index] for index in np.sort(drawn)])
             found[name] = FramesData.from_frames(frames)
-    return found
+    return {**found, "snapshots": orm.Dict(counts)}
 
 
 def _with_atoms(
@@ -172,13 +182,18 @@ def _with_atoms(
     return np.asarray(sites + np.array(turned).reshape(len(sites), -1, 3))
 
 
-def _snapshots(folder: orm.FolderData, molecule: str, symbols: list[str] | None) -> list[Any]:
+def _snapshots(
+    folder: orm.FolderData, molecule: str, symbols: list[str] | None
+) -> tuple[list[NDArray[np.float64]], list[str]]:
+    """Return the snapshots of one run, and which of its files cannot be read, with the reason."""
     repository = folder.base.repository
     if "Movies" not in repository.list_object_names():
-        return []
+        return [], [f"there is no {_MOVIES}"]
     names = [name for name in repository.list_object_names(_MOVIES) if f"component_{molecule}" in name]
-    return [
-        snapshot
-        for name in sorted(names)
-        for snapshot in parse_raspa_movie(repository.get_object_content(f"{_MOVIES}/{name}", mode="r"), symbols)
-    ]
+    found, unreadable = list[NDArray[np.float64]](), list[str]()
+    for name in sorted(names):
+        try:
+            found += parse_raspa_movie(repository.get_object_content(f"{_MOVIES}/{name}", mode="r"), symbols)
+        except ValueError as error:
+            unreadable.append(f"{name}: {error}")
+    return found, unreadable

@@ -119,6 +119,13 @@ class UffIsothermWorkChain(WorkChain):
             valid_type=FramesData,
             help="Snapshots in single cells by pressure: pressure_00 and so on; no energies, no forces.",
         )
+        spec.output(
+            "snapshots",
+            valid_type=orm.Dict,
+            required=False,
+            help="By pressure: number of snapshots, of the single cells in them, of those left out for clashing images "
+            "and of those drawn; and what could not be read.",
+        )
         spec.outline(
             cls.setup,
             cls.inspect_pores,
@@ -129,6 +136,7 @@ class UffIsothermWorkChain(WorkChain):
         )
         spec.exit_code(301, "ERROR_RASPA_FAILED", message="RASPA gave no isotherm: {message}")
         spec.exit_code(302, "ERROR_CHARGES_FAILED", message="CP2K gave no charges: {message}")
+        spec.exit_code(701, "WARNING_FEWER_PRESSURES", message="The isotherm ends before its last pressure: {message}")
         spec.exit_code(330, "ERROR_NO_PORE", message="The framework is closed to {gas}: no volume can be reached.")
 
     @classmethod
@@ -248,27 +256,37 @@ class UffIsothermWorkChain(WorkChain):
         return {"isotherm": self.submit(UffIsothermBaseWorkChain, inputs)}
 
     def inspect_isotherm(self) -> ExitCode | None:
-        """See whether RASPA came to its end."""
+        """See whether RASPA came to its end, or at least to the end of the first pressure."""
         node = self.ctx.isotherm
-        if node.is_finished_ok:
+        if "output_parameters" in node.outputs:
             return None
         code: ExitCode = self.exit_codes.ERROR_RASPA_FAILED
         return code.format(message=reason(node))
 
-    def results(self) -> None:
-        """Hand out isotherm and snapshots."""
-        node, section = self.ctx.isotherm, self.ctx.section
+    def results(self) -> ExitCode | None:
+        """Hand out isotherm and snapshots; say if pressures are missing."""
+        node = self.ctx.isotherm
         isotherm = uff_isotherm(self.inputs.structure, self.inputs.gas, node.outputs.output_parameters)
         self.out("isotherm", isotherm)
+        if isotherm["points"]:
+            self._fold(node, len(isotherm["points"]))
+        else:
+            self.report("no molecule was inserted anywhere: there is no isotherm")
+        if node.is_finished_ok:
+            return None
+        code: ExitCode = self.exit_codes.WARNING_FEWER_PRESSURES
+        return code.format(message=reason(node))
+
+    def _fold(self, node: orm.ProcessNode, n_points: int) -> None:
+        """Cut the snapshots of so many pressures into single cells."""
+        section = self.ctx.section
         called = node.base.links.get_outgoing(link_type=LinkType.CALL_WORK).all()
         runs = {link.link_label: link.node for link in called}
-        folders = {
-            f"pressure_{index:02d}": runs[f"run_raspa_gcmc_{index + 1}"] for index in range(len(section["pressures"]))
-        }
+        folders = {f"pressure_{index:02d}": runs[f"run_raspa_gcmc_{index + 1}"] for index in range(n_points)}
         cells = next(iter(folders.values())).inputs.raspa.parameters["System"]["framework_1"]["UnitCells"]
         groups = {
             name: f"{UFF_GROUP}_{section['temperature']:g}K_{pressure:g}Pa"
-            for name, pressure in zip(folders, section["pressures"], strict=True)
+            for name, pressure in zip(folders, section["pressures"], strict=False)
         }
         parameters = {
             "repeats": [int(number) for number in cells.split()],
@@ -280,5 +298,17 @@ class UffIsothermWorkChain(WorkChain):
         }
         retrieved = {name: run.outputs.retrieved for name, run in folders.items()}
         found = fold_snapshots(self.inputs.structure, self.inputs.gas, orm.Dict(parameters), **retrieved)
+        self.out("snapshots", found.pop("snapshots"))
         self.out("trajectories", found)
-        self.report(f"{sum(frames.n_frames for frames in found.values())} snapshots in single cells")
+        self._report_snapshots(self.outputs["snapshots"].get_dict())
+
+    def _report_snapshots(self, counts: dict[str, dict[str, Any]]) -> None:
+        """Say what became of the snapshots, and which runs have none."""
+        cells, clashing, drawn = (sum(row[key] for row in counts.values()) for key in ("cells", "clashing", "drawn"))
+        self.report(
+            f"{drawn} snapshots in single cells, drawn from {cells}, of which {clashing} were left out: images of "
+            f"molecules nearer than {self.ctx.section['minimum_distance']} Å"
+        )
+        for name, row in counts.items():
+            if row["unreadable"] or not row["snapshots"]:
+                self.report(f"{name} has {row['snapshots']} snapshots; unreadable: {row['unreadable'] or 'nothing'}")

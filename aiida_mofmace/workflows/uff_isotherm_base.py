@@ -11,10 +11,14 @@ from types import SimpleNamespace
 from typing import IO, Any
 
 from aiida import orm
+from aiida.engine import ExitCode
+from aiida.engine.processes.workchains.workchain import WorkChainSpec
 from aiida_lsmo.calcfunctions import ff_builder_module
 from aiida_lsmo.utils import other_utilities
 from aiida_lsmo.workchains.isotherm import IsothermWorkChain
 from ruamel.yaml import YAML
+
+from .harvest import reason
 
 __all__ = ["UffIsothermBaseWorkChain", "molecule_settings"]
 
@@ -32,8 +36,44 @@ class UffIsothermBaseWorkChain(IsothermWorkChain):  # type: ignore[misc]
     """Grand-canonical Monte Carlo of a rigid molecule in a rigid framework by RASPA, one pressure after the other.
 
     What differs from aiida-lsmo: the real-space cut-off of charges is that of dispersion, for which the supercell is
-    made (RASPA's own is 12 Å whatever the cell), and snapshots are written every ``movie_every`` cycles.
+    made (RASPA's own is 12 Å whatever the cell), snapshots are written every ``movie_every`` cycles, and where a
+    pressure fails, the isotherm ends with the points before it.
     """
+
+    @classmethod
+    def define(cls, spec: WorkChainSpec) -> None:
+        """Declare exit codes."""
+        super().define(spec)
+        spec.exit_code(310, "ERROR_NO_POINT", message="RASPA failed at the first pressure: {message}")
+        spec.exit_code(
+            701,
+            "WARNING_FEWER_PRESSURES",
+            message="{count} of {size} pressures; RASPA failed at the next one: {message}",
+        )
+
+    def should_run_another_gcmc(self) -> bool:
+        """Whether a pressure is left and the last one did not fail."""
+        done = self.ctx.get("raspa_gcmc", [])
+        if done and not done[-1].is_finished_ok:
+            self.ctx.failed = done[-1]
+            self.ctx.raspa_gcmc = done[:-1]
+            return False
+        return bool(super().should_run_another_gcmc())
+
+    def return_output_parameters(self) -> ExitCode | None:
+        """Hand out the points there are."""
+        failed, size = self.ctx.get("failed"), len(self.ctx.get("pressures") or [])
+        if failed is None:
+            super().return_output_parameters()
+            return None
+        count, message = len(self.ctx.raspa_gcmc), reason(failed)
+        if count == 0:
+            code: ExitCode = self.exit_codes.ERROR_NO_POINT
+            return code.format(message=message)
+        self.ctx.pressures = self.ctx.pressures[:count]
+        super().return_output_parameters()
+        code = self.exit_codes.WARNING_FEWER_PRESSURES
+        return code.format(count=str(count), size=str(size), message=message)
 
     def _get_widom_param(self) -> dict[str, Any]:
         parameters: dict[str, Any] = super()._get_widom_param()

@@ -182,8 +182,10 @@ def test_what_the_scheduler_says(aiida_localhost: orm.Computer, exit_status: int
     "text", ["", "{", "[]", output(status="done"), output(results=None), output(status="failed"), output(error={})]
 )
 def test_unreadable_output(aiida_localhost: orm.Computer, text: str) -> None:
-    _, code = run(aiida_localhost, "mofmace.mace_md", {**MD_FILES, "output.json": text})
+    """A disk that was full when the last file was written takes nothing else along."""
+    outputs, code = run(aiida_localhost, "mofmace.mace_md", {**MD_FILES, "output.json": text})
     assert code.status == 302
+    assert set(outputs) == {"trajectory", "observables", "checkpoint"}
 
 
 def test_unreadable_arrays(aiida_localhost: orm.Computer) -> None:

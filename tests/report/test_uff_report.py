@@ -21,4 +21,14 @@ def test_uff_alone_is_not_taken_for_the_trained_potential() -> None:
     assert data["isotherm"] == {}
     assert [point["pressure_Pa"] for point in data["uff_isotherm"]["points"]] == [2.0e3, 1.0e5]
     assert render(data).count("UFF, rigid framework, 303 K") == 2
-    assert "4.10 ± 0.07 mol/kg" in summary(chain)
+    text = summary(chain)
+    assert "4.10 ± 0.07 mol/kg" in text
+    assert "never started" not in text
+    assert "Labels" not in text
+
+
+@pytest.mark.usefixtures("aiida_profile")
+def test_uff_alone_that_failed() -> None:
+    made = FakeRun()
+    chain = made.process("UffIsothermWorkChain", None, "UFF isotherm", {"structure": made.structure})
+    assert "There is no isotherm." in summary(chain)

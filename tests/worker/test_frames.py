@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from ase import Atoms
 from ase.build import molecule
 
 from aiida_mofmace.worker.kernels.frames import Frames
+from aiida_mofmace.worker.kernels.whole_files import save_arrays
 
 
 def images(count: int = 5) -> list[Atoms]:
@@ -41,6 +44,39 @@ def test_round_trip_through_a_file_is_exact(tmp_path: Path) -> None:
         assert np.array_equal(atoms.cell.array, original.cell.array)
         assert atoms.pbc.all()
         assert atoms.info == original.info
+
+
+def test_a_full_disk_leaves_the_frames_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames of a run are written again and again; the disk that fills up while they are takes none of them along."""
+    path = tmp_path / "frames.npz"
+    Frames.from_atoms(images(3)).save(path)
+
+    def fill(handle: IO[bytes], **arrays: np.ndarray) -> None:
+        handle.write(b"PK half an archive")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(np, "savez_compressed", fill)
+        patched.setattr(np, "savez", fill)
+        with pytest.raises(OSError, match="No space left"):
+            Frames.from_atoms(images(5)).save(path)
+        with pytest.raises(OSError, match="No space left"):
+            save_arrays(tmp_path / "observables.npz", step=np.arange(3))
+    assert len(Frames.load(path)) == 3
+    assert [file.name for file in tmp_path.iterdir()] == ["frames.npz"]
+    Frames.from_atoms(images(5)).save(path)
+    assert len(Frames.load(path)) == 5
+
+
+def test_arrays_are_stored_as_they_are_and_objects_are_not(tmp_path: Path) -> None:
+    """An argument that an older NumPy does not know would be stored as an array of that name."""
+    save_arrays(tmp_path / "a.npz", step=np.arange(3), energy=np.zeros(3))
+    with np.load(tmp_path / "a.npz") as archive:
+        assert sorted(archive.files) == ["energy", "step"]
+    with pytest.raises(ValueError, match="energy: objects cannot be stored"):
+        save_arrays(tmp_path / "a.npz", step=np.arange(3), energy=np.array([None, 1.0], dtype=object))
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as archive:
+        assert archive["energy"].tolist() == [0.0] * 3
 
 
 def test_select_keeps_the_order_asked_for() -> None:

@@ -139,6 +139,16 @@ def test_quotas_are_met_and_shortfalls_told(folder: Path, method: str) -> None:
     assert len(origins) == 10
 
 
+def test_a_quota_whose_frames_an_earlier_one_took_is_told_too(folder: Path) -> None:
+    """Snapshots of Monte Carlo have a quota of their own, and that of their loading, which comes first, takes some."""
+    results = select_with(n_select=50, quotas={"md_*": 45, "md_500K_*": 5})
+    taken = [entry["group"] for entry in results["selected"][:45]].count("md_500K_1CO2")
+    assert 20 - taken < 5
+    assert results["quota_shortfalls"] == {"md_500K_*": 5 - (20 - taken)}
+    assert len(results["selected"]) == 50
+    assert select_with(n_select=60, quotas={"*": 52})["quota_shortfalls"] == {"*": 2}
+
+
 def test_farthest_points_keep_away_from_the_dataset(folder: Path) -> None:
     free = select_with(method="fps", n_select=3)
     results = select_with("dataset.extxyz", method="fps", n_select=3)

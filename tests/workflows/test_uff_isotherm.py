@@ -10,19 +10,22 @@ import numpy as np
 import pytest
 from aiida import orm
 from aiida.engine import run_get_node
+from ase.geometry import cellpar_to_cell
 
 from aiida_mofmace.data.level import LevelOfTheory
 from aiida_mofmace.worker.kernels.geometry import closest_distance
+from aiida_mofmace.workflows.inputs import gas_node
 
 from ..worker.test_pockets import lta
 from .steps import mil_120
 
 pytest.importorskip("aiida_lsmo", reason="THE EXTRA `uff` IS NOT INSTALLED: install it with: make uff")
-from aiida_mofmace.workflows.uff_functions import pore_geometry
+from aiida_mofmace.workflows.uff_functions import fold_snapshots, pore_geometry
 from aiida_mofmace.workflows.uff_isotherm import UffIsothermWorkChain
 from aiida_mofmace.workflows.uff_isotherm_base import molecule_settings
 
-CHARGES = json.loads((Path(__file__).parents[1] / "fixtures" / "raspa" / "mil_120_charges.json").read_text())
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+CHARGES = json.loads((FIXTURES / "raspa" / "mil_120_charges.json").read_text())
 SECTION = {
     "cutoff": 8.5,
     "pressures": [2e3, 1e5],
@@ -61,9 +64,58 @@ def test_isotherm_and_snapshots(raspa_code: orm.InstalledCode) -> None:
     assert frames.groups == [f"uff_303K_100000Pa_{loading}CO2" for loading in frames.loadings]
     assert frames.loadings.mean() == pytest.approx(high["loading_per_cell"], abs=1.0)
     check_snapshots(frames, framework.get_ase())
+    counts = outputs["snapshots"].get_dict()
+    assert set(counts) == {"pressure_00", "pressure_01"}
+    for row in counts.values():
+        assert row["snapshots"] >= 4
+        assert row["cells"] % row["snapshots"] == 0
+        assert 12 == row["drawn"] <= row["cells"] - row["clashing"]
+        assert row["unreadable"] == []
     raspa_jobs = [job for job in node.called_descendants if isinstance(job, orm.CalcJobNode)]
     settings = raspa_jobs[-1].inputs.parameters["GeneralSettings"]
     assert settings["CutOffChargeCharge"] == settings["CutOff"] == 8.5
+
+
+def movie_folder(text: str | None) -> orm.FolderData:
+    folder = orm.FolderData()
+    if text is not None:
+        folder.base.repository.put_object_from_bytes(text.encode(), "Movies/System_0/Movie_1.1.1_component_CO2_0.pdb")
+    return folder
+
+
+def test_a_movie_that_is_cut_off_takes_no_other_along(aiida_profile: Any) -> None:
+    """As a full disk leaves them: one whole, one cut off in a molecule, an empty one, and none at all."""
+    movie = (FIXTURES / "raspa" / "movie_CO2.pdb").read_text()
+    edges, repeats = np.array([28.430, 29.991, 33.273]), [4, 4, 5]
+    framework = orm.StructureData(cell=cellpar_to_cell([*edges / repeats, 107.61, 106.37, 96.37]))
+    framework.append_atom(position=(0.0, 0.0, 0.0), symbols="Al")
+    parameters = {
+        "repeats": repeats,
+        "seed": 1,
+        "snapshots": 1000,
+        "minimum_distance": 2.0,
+        "groups": {name: name for name in ("whole", "cut", "empty", "none")},
+        "single_site": False,
+    }
+    folders = {"whole": movie, "cut": "\n".join(movie.splitlines()[:4]), "empty": "", "none": None}
+    retrieved = {name: movie_folder(text) for name, text in folders.items()}
+    found = fold_snapshots(framework, gas_node("CO2"), orm.Dict(parameters), **retrieved)
+    assert set(found) == {"whole", "snapshots"}
+    counts = found["snapshots"].get_dict()
+    cells = 2 * int(np.prod(repeats))
+    frames = found["whole"].get_frames()
+    assert counts["whole"] == {
+        "snapshots": 2,
+        "cells": cells,
+        "clashing": cells - len(frames),
+        "drawn": len(frames),
+        "unreadable": [],
+    }
+    assert frames.loadings.sum() <= 9
+    for name in ("cut", "empty", "none"):
+        assert (counts[name]["snapshots"], counts[name]["drawn"]) == (0, 0)
+    assert "no whole number of molecules" in counts["cut"]["unreadable"][0]
+    assert counts["none"]["unreadable"] == ["there is no Movies/System_0"]
 
 
 def check_snapshots(frames: Any, framework: Any) -> None:
@@ -127,6 +179,45 @@ def test_closed_pockets_stay_empty(raspa_code: orm.InstalledCode) -> None:
     from_cage = np.linalg.norm((np.array(carbons) - np.round(carbons)) * 11.87, axis=1)
     assert len(carbons) > 30
     assert from_cage.min() > 1.8
+
+
+#: RASPA that ends without a word where a line stands in its input.
+FAILING = """#!/bin/sh
+if grep -q "{line}" simulation.input; then exit 1; fi
+exec {executable} "$@"
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "message"),
+    [
+        ("ExternalPressure 100000", 701, "1 of 2 pressures; RASPA failed at the next one"),
+        ("ExternalPressure 2000", 301, "RASPA failed at the first pressure"),
+    ],
+)
+def test_a_pressure_that_fails_takes_none_before_it_along(
+    raspa_code: orm.InstalledCode, tmp_path: Path, line: str, status: int, message: str
+) -> None:
+    path = tmp_path / "simulate"
+    path.write_text(FAILING.format(line=line, executable=raspa_code.filepath_executable))
+    path.chmod(0o755)
+    code = orm.InstalledCode(
+        label="failing", computer=raspa_code.computer, filepath_executable=str(path), default_calc_job_plugin="raspa"
+    ).store()
+    section = {**SECTION, "widom_cycles": 50, "initialization_cycles": 10, "cycles": 10}
+    builder = UffIsothermWorkChain.get_builder_from_protocol(
+        {"raspa": code}, mil_120(), CHARGES, overrides={"uff_gcmc": section}, seed=4
+    )
+    outputs, node = run_get_node(builder)
+    assert node.exit_status == status, node.exit_message
+    assert message in node.exit_message
+    if status == 301:
+        assert set(outputs) == {"pores"}
+        return
+    (point,) = outputs["isotherm"]["points"]
+    assert point["pressure_Pa"] == pytest.approx(2e3)
+    assert point["loading_mol_per_kg"] > 0.0
+    assert set(outputs["trajectories"]) == set(outputs["snapshots"].get_dict()) == {"pressure_00"}
 
 
 @pytest.mark.parametrize(

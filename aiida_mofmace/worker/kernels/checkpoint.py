@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import WorkerError
+from .whole_files import save_arrays
 
 __all__ = ["load_checkpoint", "restore_generator", "save_checkpoint"]
 
@@ -19,19 +19,13 @@ _FORMAT = 2
 
 
 def save_checkpoint(path: Path, arrays: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) -> None:
-    """Write a checkpoint beside the old one, then move it there.
+    """Write a checkpoint in place of the old one.
 
     :param path: the file, ending in .npz
     :param arrays: arrays to keep, no objects
     :param values: anything JSON can hold, e.g. ``{"rng": rng.bit_generator.state}``
     """
-    partial = path.with_name(f".{path.name}")
-    with partial.open("wb") as handle:
-        content: dict[str, Any] = {**arrays, "format": np.array(_FORMAT), "values": np.array(json.dumps(values))}
-        np.savez(handle, **content)
-        handle.flush()
-        os.fsync(handle.fileno())
-    partial.replace(path)
+    save_arrays(path, **{**arrays, "format": np.array(_FORMAT), "values": np.array(json.dumps(values))})
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:

@@ -11,6 +11,8 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from .whole_files import whole_file
+
 __all__ = ["Frames"]
 
 _PER_FRAME = ("cells", "energies", "steps", "framework_atoms", "loadings")
@@ -130,7 +132,11 @@ class Frames:
         )
 
     def save(self, path: str | PathLike[str] | IO[bytes]) -> None:
-        """Write a compressed ``npz`` file without any pickled object."""
+        """Write a compressed ``npz`` file without any pickled object; of a path, whole or not at all."""
+        if isinstance(path, (str, PathLike)):
+            with whole_file(path) as handle:
+                self.save(handle)
+            return
         arrays = {name: getattr(self, name) for name in ("numbers", "offsets", "positions", *_PER_FRAME)}
         np.savez_compressed(path, groups=np.array(self.groups, dtype=np.str_), **arrays)
 

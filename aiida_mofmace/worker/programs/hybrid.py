@@ -25,6 +25,7 @@ from ..kernels.model import Potential
 from ..kernels.multiple_try import MultipleTry
 from ..kernels.surrogate import LennardJonesSurrogate
 from ..kernels.thermostats import Langevin, NoseHooverChain
+from ..kernels.whole_files import save_arrays
 from ..stopping import StopRequest
 from .flexible import FlexibleCellParameters
 from .guards import DriftGuard, broken_molecule, detached_atom, has_neighbour
@@ -366,7 +367,7 @@ class HybridSimulation:
     def save(self, with_state: bool = True) -> None:
         """Write frames, time series and candidates, then the checkpoint that follows them."""
         Frames.from_atoms(self.images).save(self.folder / "frames.npz")
-        np.savez(self.folder / "timeseries.npz", **self.series.arrays())
+        save_arrays(self.folder / "timeseries.npz", **self.series.arrays())
         if self.exchange.candidates:
             candidates = Frames.from_atoms(self.exchange.candidates)
             reasons = [str(atoms.info.get("guard", "hole")) for atoms in self.exchange.candidates]

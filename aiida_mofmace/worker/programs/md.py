@@ -23,6 +23,7 @@ from ..kernels.referee import Referee
 from ..kernels.relaxation import relax
 from ..kernels.statistics import estimate_mean
 from ..kernels.thermostats import MomentumResampling, NoseHooverChain
+from ..kernels.whole_files import save_arrays
 from ..stopping import StopRequest
 from .flexible import FlexibleCellParameters
 from .simulation import Clock, Guard, TimeSeries, describe_explosion, open_model, read_structure
@@ -201,7 +202,7 @@ class Simulation:
     def save(self, with_state: bool = True) -> None:
         """Write frames and observables, then the checkpoint that follows them."""
         Frames.from_atoms(self.images).save("frames.npz")
-        np.savez(Path("observables.npz"), **self.observables.arrays())
+        save_arrays("observables.npz", **self.observables.arrays())
         if with_state:
             values: dict[str, Any] = {"program": "md", "engine": self.parameters.engine}
             values["rng"] = self.rng.bit_generator.state

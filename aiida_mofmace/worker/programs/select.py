@@ -160,11 +160,16 @@ class Selection:
                 "nothing_new", f"none of {self.total} frames differs from the dataset; refused: {self.refused()}"
             )
 
-    def pick(self, method: str, points: Floats, groups: list[str], occupied: Floats) -> Integers:
-        """Pick for each quota in turn and then from all that is left; every pick is kept away from by the next."""
+    def pick(self, method: str, points: Floats, groups: list[str], occupied: Floats) -> tuple[Integers, dict[str, int]]:
+        """Pick for each quota in turn and then from all that is left; every pick is kept away from by the next.
+
+        :return: the picks, and by how many frames each quota could not be met, whether they are not there or belong to
+            an earlier quota as well
+        """
         n_select = min(self.settings.n_select, len(points))
-        chosen = np.zeros(0, dtype=np.int64)
-        for pattern, number in [*(self.settings.quotas or {}).items(), ("*", n_select)]:
+        quotas = [*(self.settings.quotas or {}).items()]
+        chosen, numbers = np.zeros(0, dtype=np.int64), []
+        for pattern, number in [*quotas, ("*", n_select)]:
             matching = np.array([fnmatch(group, pattern) for group in groups], dtype=np.bool_)
             matching[chosen] = False
             candidates = np.flatnonzero(matching)
@@ -172,7 +177,9 @@ class Selection:
             held = np.concatenate([occupied, points[chosen]])
             found = pick(method, points[candidates], wanted, self.seeds["picks"], held)
             chosen = np.concatenate([chosen, candidates[found]])
-        return chosen
+            numbers.append(len(found))
+        met = zip(quotas, numbers[:-1], strict=True)
+        return chosen, {pattern: wanted - number for (pattern, wanted), number in met if number < wanted}
 
     def refused(self) -> dict[str, int]:
         """Count the frames that could not be chosen, by reason."""
@@ -235,7 +242,8 @@ class Selection:
         occupied, rows = points[usable[usable < self.known]], usable[usable >= self.known]
         groups = [self.pool.groups[row] for row in rows]
         methods = METHODS if settings.compare else (settings.method,)
-        picks = {method: self.pick(method, points[rows], groups, occupied) for method in methods}
+        picked = {method: self.pick(method, points[rows], groups, occupied) for method in methods}
+        picks = {method: found for method, (found, _) in picked.items()}
         cells = settings.coverage_cells or settings.n_select
         meter = CoverageMeter(points[rows], occupied, cells, self.seeds["coverage"])
         chosen = picks[settings.method]
@@ -251,7 +259,7 @@ class Selection:
             "by_group": self.by_group(),
             "selected": [self.origin(row) for row in rows[chosen]],
             "took_all": len(chosen) == len(rows),
-            "quota_shortfalls": _shortfalls(groups, settings.quotas or {}),
+            "quota_shortfalls": picked[settings.method][1],
             "without_quota": _without_quota(groups, settings.quotas or {}),
             "coverage": asdict(meter.measure(chosen, settings.random_draws)),
             "comparison": {
@@ -269,12 +277,6 @@ def _read_dataset(name: str | None) -> Frames:
     from ase.io import read
 
     return Frames.from_atoms(read(name, index=":"))
-
-
-def _shortfalls(groups: list[str], quotas: dict[str, int]) -> dict[str, int]:
-    """Count by how many frames each quota could not be met."""
-    found = {pattern: sum(fnmatch(group, pattern) for group in groups) for pattern in quotas}
-    return {pattern: quotas[pattern] - number for pattern, number in found.items() if number < quotas[pattern]}
 
 
 def _without_quota(groups: list[str], quotas: dict[str, int]) -> dict[str, int]:

@@ -22,6 +22,7 @@ from ..kernels.model import Potential
 from ..kernels.receptive_field import LayerRecord, LocalPotential
 from ..kernels.thermodynamics import henry_coefficient
 from ..kernels.thermostats import NoseHooverChain
+from ..kernels.whole_files import save_arrays
 from ..kernels.widom import WidomAverages, WidomInsertion, widom_averages
 from ..stopping import StopRequest
 from .simulation import Clock, Guard, SimulationParameters, TimeSeries, describe_explosion, open_model, read_structure
@@ -158,7 +159,7 @@ class WidomSimulation:
 
     def save(self) -> None:
         """Write time series and candidates, then the checkpoint that follows them."""
-        np.savez(Path("timeseries.npz"), **self.series.arrays())
+        save_arrays("timeseries.npz", **self.series.arrays())
         if self.widom.candidates:
             candidates = Frames.from_atoms(self.widom.candidates)
             candidates.groups = [f"{self.parameters.group}_hole"] * len(candidates)
