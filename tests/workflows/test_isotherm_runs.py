@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from aiida import orm
+from aiida import engine, orm
 from ase import units
 
 from aiida_mofmace.calculations.md_gcmc import MdGcmcCalculation
 from aiida_mofmace.calculations.md_gcmc_batch import MdGcmcBatchCalculation
+from aiida_mofmace.data.model import MaceModelData
+from aiida_mofmace.starter import STARTER_MODEL
 from aiida_mofmace.workflows.adsorption import pool_replicas
 from aiida_mofmace.workflows.isotherm import MDGCMCIsothermWorkChain
 
@@ -263,3 +267,56 @@ def test_an_isotherm_of_replicas(replicas: Any) -> None:
     assert sorted(replicas.outputs["timeseries"]) == [
         f"pressure_{p:02d}_replica_{r:02d}" for p in range(2) for r in range(2)
     ]
+
+
+STOPS = """#!{python}
+# The program, which is told to stop whenever it has asked so many times.
+import runpy, sys
+sys.path.insert(0, ".")
+from mofmace_worker.stopping import StopRequest
+asked, whole = [], StopRequest.reason
+def reason(self):
+    asked.append(1)
+    return "walltime" if len(asked) > {times} else whole(self)
+StopRequest.reason = reason
+sys.argv = sys.argv[2:]
+runpy.run_module("mofmace_worker", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_chain_that_is_stopped_again_and_again_comes_to_the_same_end(
+    codes: dict[str, Any], aiida_code_installed: Any, tmp_path: Path
+) -> None:
+    """Each job is stopped after a few steps; loadings, energies and heat are those of whole jobs, to the last bit."""
+    path = tmp_path / "python-that-stops"
+    path.write_text(STOPS.format(python=sys.executable, times=17))
+    path.chmod(0o755)
+    stopping = aiida_code_installed(label="stopping", filepath_executable=str(path))
+    short = {"steps": 40, "equilibration_steps": 10, "stride": 5}
+    overrides = {
+        "isotherm": {"pressures": [1e6], "chunk_steps": 30, "min_steps": 60, "max_steps": 60, "stride": 5},
+        "evaluation": {"device": "cpu", "dtype": "float64"},
+        "heat_of_adsorption": short,
+        "henry_coefficient": NO_HENRY,
+    }
+    model = MaceModelData.from_file(STARTER_MODEL)
+    series, points, heats, jobs = [], [], [], []
+    for worker in (codes["worker"], stopping):
+        builder = MDGCMCIsothermWorkChain.get_builder_from_protocol(
+            {"worker": worker}, mil_120(), "CO2", model, overrides=overrides, seed=3
+        )
+        outputs, node = engine.run_get_node(builder)
+        assert node.exit_status == 701, node.exit_message
+        jobs.append([called for called in node.called if isinstance(called, orm.CalcJobNode)])
+        points.append(outputs["isotherm"]["points"][0])
+        heats.append(outputs["heat_of_adsorption"].get_dict())
+        series.append(outputs["timeseries"]["pressure_00"])
+    assert {job.exit_status for job in jobs[0]} == {0}
+    assert sum(job.exit_status == 400 for job in jobs[1]) >= 4
+    assert len(jobs[1]) > len(jobs[0])
+    for array in ("step", "loading", "potential_energy"):
+        assert np.array_equal(series[0].get_array(array), series[1].get_array(array)), array
+    assert points[0]["steps"] == points[1]["steps"] == 60
+    assert points[0]["loading_per_cell"] == points[1]["loading_per_cell"]
+    assert heats[0]["value_kJ_per_mol"] == heats[1]["value_kJ_per_mol"]
