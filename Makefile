@@ -1,7 +1,7 @@
 # make demo: set-up and the main job.  make test: set-up and the tests.
 SHELL := /bin/sh
 # A worker that crashed is not replaced: pytest-xdist waits for ever after that.
-PYTEST ?= .venv/bin/python -m pytest -n 2 --dist loadfile --max-worker-restart=0
+PYTEST ?= .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 
 # The project keeps its AiiDA configuration to itself unless the user names another place.
 export AIIDA_PATH ?= $(CURDIR)/.aiida

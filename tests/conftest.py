@@ -18,6 +18,27 @@ from aiida_mofmace.cli.setup import find_raspa
 pytest_plugins = ["aiida.tools.pytest_fixtures"]
 
 FIXTURES = Path(__file__).parent / "fixtures"
+#: Files that take minutes, the longest first: begun last, they would leave all processes but one with nothing to do.
+LONG = (
+    "test_end_to_end.py",
+    "test_fine_tune.py",
+    "test_worker_jobs.py",
+    "test_uff_isotherm.py",
+    "test_cp2k_label_base.py",
+    "test_mace_md_base.py",
+    "test_ranks.py",
+    "test_fused.py",
+    "test_fine_tune_program.py",
+    "test_label_daemon.py",
+    "test_lammps_md.py",
+    "test_sampling.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long files (with ``--no-loadscope-reorder``, or pytest-xdist orders them by number of tests)."""
+    ranks = {name: rank for rank, name in enumerate(LONG)}
+    items.sort(key=lambda item: ranks.get(item.path.name, len(LONG)))
 
 
 def _structure(atoms: Atoms, edge: float) -> orm.StructureData:
