@@ -82,9 +82,10 @@ def verdi(*arguments: str) -> None:
 
 
 def worker_pids() -> list[int]:
+    """Return the processes of the workers; none where the daemon is busy replacing one and does not answer."""
     from aiida.engine.daemon.client import get_daemon_client
 
-    return [int(pid) for pid in get_daemon_client().get_worker_info()["info"]]
+    return [int(pid) for pid in get_daemon_client().get_worker_info().get("info", {})]
 
 
 def submit(count: int, concurrent: int, offset: float = 0.0) -> Any:
