@@ -96,7 +96,17 @@ class Unable(fused.Contraction):
         raise KeyError("no such thing")
 
 
-@pytest.mark.parametrize(("layer", "said"), [(Forgetful, "are off by"), (Unable, "cannot be made: KeyError")])
+class Steep(fused.Contraction):
+    """Gives the right energy, and forces that are no numbers."""
+
+    def forward(self, x: Any, elements: Any) -> Any:
+        return super().forward(x, elements) + (0.0 * x.sum()).sqrt()
+
+
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [(Forgetful, "are off by"), (Steep, "are off by nan"), (Unable, "cannot be made: KeyError")],
+)
 def test_wrong_layers_are_not_used(
     layer: type, said: str, framework: Atoms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

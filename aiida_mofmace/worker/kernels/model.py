@@ -165,10 +165,9 @@ class MaceEvaluator:
         except Exception as error:  # whatever is unknown about a model, its own layers know it
             wrong = f"cannot be made: {type(error).__name__}: {error}"
         else:
-            off = max(
-                float(np.abs(mine - own).max() / max(1.0, np.abs(own).max()))
-                for mine, own in zip(found, expected, strict=True)
-            )
+            pairs = zip(found, expected, strict=True)
+            # numpy's max, unlike Python's, is not a number as soon as one of them is not.
+            off = float(np.max([np.abs(mine - own).max() / max(1.0, np.abs(own).max()) for mine, own in pairs]))
             wrong = "" if off <= tolerance else f"are off by {off:.1e}"
         self.kernels = "e3nn" if wrong else "fused"
         if wrong:
