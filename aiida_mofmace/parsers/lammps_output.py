@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LammpsOutput", "parse_dump", "parse_output"]
+__all__ = ["DumpedFrame", "LammpsOutput", "parse_dump", "parse_output"]
 
 Array = NDArray[np.float64]
 _FIRST = re.compile(r"^first frame: energy (\S+) eV, forces off by (\S+) (\S+) (\S+) eV/Angstrom", re.MULTILINE)
@@ -17,7 +17,12 @@ _HALT = re.compile(r"Fix halt condition for fix-id (\w+) met on step (\d+) with 
 _LOOP = re.compile(r"^Loop time of (\S+) on .* for ([1-9]\d*) steps", re.MULTILINE)
 _ERROR = re.compile(r"^ERROR.*", re.MULTILINE)
 _VERSION = re.compile(r"^LAMMPS \((.*)\)", re.MULTILINE)
+_HEADER = 9  # lines before the atoms of a frame
 _COLUMNS = ["Step", "Temp", "PotEng", "Econserve", "Volume", "c_closest"]
+_WITH_EXCHANGES = [*_COLUMNS, "v_loading", *(f"f_exchange[{index}]" for index in range(3, 7))]
+_TRIAL = re.compile(r"^first trial (\w+): (\S+) eV, direct evaluation (\S+) eV", re.MULTILINE)
+_TRIALS = re.compile(r"^(insertion|deletion): (\d+) evaluated, (\d+) overlap, (\d+) holes", re.MULTILINE)
+_IDEAL_GAS = re.compile(r"^ideal gas: (\S+) eV, error (\S+), (\d+) sweeps", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,12 @@ class LammpsOutput:
     :param version: of LAMMPS
     :param steps_per_second: of the run, None if it made no step
     :param thermo: step, temperature (K), potential and conserved energy (eV), volume (Å³) and nearest distance (Å) in
-        columns, shape (n, 6)
+        columns, shape (n, 6); where molecules are exchanged also their number, insertions attempted and accepted, and
+        deletions attempted and accepted since the very first step, shape (n, 11)
+    :param trials: energy in eV that the first trial of each kind was given, and that of a direct evaluation
+    :param counts: by kind of trial how many were evaluated, overlap and met a hole of the model, in this job
+    :param ideal_gas: energy in eV of a molecule alone, its error, and the sweeps it is the mean of; None if no
+        molecule was needed
     """
 
     first_energy: float | None = None
@@ -43,6 +53,9 @@ class LammpsOutput:
     version: str = ""
     steps_per_second: float | None = None
     thermo: Array = field(default_factory=lambda: np.zeros((0, len(_COLUMNS))))
+    trials: dict[str, tuple[float, float]] = field(default_factory=dict)
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    ideal_gas: tuple[float, float, int] | None = None
 
 
 def parse_output(text: str) -> LammpsOutput:
@@ -52,6 +65,7 @@ def parse_output(text: str) -> LammpsOutput:
     """
     first, last, halt = _FIRST.search(text), _LAST.search(text), _HALT.search(text)
     error, version, loops = _ERROR.search(text), _VERSION.search(text), _LOOP.findall(text)
+    gas = _IDEAL_GAS.search(text)
     return LammpsOutput(
         first_energy=float(first[1]) if first else None,
         first_force=float(np.max([float(value) for value in first.groups()[1:]])) if first else None,
@@ -61,42 +75,61 @@ def parse_output(text: str) -> LammpsOutput:
         version=version[1] if version else "",
         steps_per_second=int(loops[-1][1]) / max(float(loops[-1][0]), 1e-9) if loops else None,
         thermo=_thermo(text.splitlines()),
+        trials={move: (float(given), float(direct)) for move, given, direct in _TRIAL.findall(text)},
+        counts={
+            move: dict(zip(("evaluated", "overlap", "holes"), map(int, numbers), strict=True))
+            for move, *numbers in _TRIALS.findall(text)
+        },
+        ideal_gas=(float(gas[1]), float(gas[2]), int(gas[3])) if gas else None,
     )
 
 
 def _thermo(lines: list[str]) -> Array:
     rows: list[list[float]] = []
-    inside = False
+    columns, inside = len(_COLUMNS), False
     for words in (line.split() for line in lines):
-        if words == _COLUMNS:
-            inside = True
-        elif inside and len(words) == len(_COLUMNS):
+        if words in (_COLUMNS, _WITH_EXCHANGES):
+            columns, inside = len(words), True
+        elif inside and len(words) == columns:
             try:
                 rows.append([float(word) for word in words])
             except ValueError:
                 inside = False
         elif words[:1] == ["Loop"]:
             inside = False
-    return np.array(rows, dtype=np.float64).reshape(-1, len(_COLUMNS))
+    return np.array(rows, dtype=np.float64).reshape(-1, columns)
 
 
-def parse_dump(text: str) -> tuple[NDArray[np.int64], Array, Array]:
+@dataclass(frozen=True)
+class DumpedFrame:
+    """One frame, its atoms in the order of their tags.
+
+    :param step: of LAMMPS
+    :param cell: lattice vectors as rows in Å, shape (3, 3)
+    :param types: of the atoms, counted from one, shape (n,)
+    :param positions: in Å from the origin of the box, shape (n, 3)
+    """
+
+    step: int
+    cell: Array
+    types: NDArray[np.int64]
+    positions: Array
+
+
+def parse_dump(text: str) -> list[DumpedFrame]:
     """Read frames dumped as ``id type xu yu zu`` in the order of the tags; one cut off at the end is left out.
 
     :param text: of the dump
-    :return: steps, shape (n,); lattice vectors as rows in Å, shape (n, 3, 3); positions in Å from the origin of the
-        box, shape (n, atoms, 3)
     """
     lines = text[: text.rfind("\n") + 1].splitlines()
-    atoms = int(lines[3]) if len(lines) > 3 else 0
-    size = 9 + atoms
-    blocks = [lines[first : first + size] for first in range(0, len(lines) - size + 1, size)]
-    steps = np.array([int(block[1]) for block in blocks], dtype=np.int64)
-    boxes = [_box(np.array([line.split() for line in block[5:8]], dtype=np.float64)) for block in blocks]
-    rows = [np.array(" ".join(block[9:]).split(), dtype=np.float64).reshape(atoms, 5)[:, 2:] for block in blocks]
-    cells = np.array([cell for cell, _ in boxes]).reshape(-1, 3, 3)
-    positions = [row - origin for row, (_, origin) in zip(rows, boxes, strict=True)]
-    return steps, cells, np.array(positions).reshape(len(steps), atoms, 3)
+    frames: list[DumpedFrame] = []
+    first = 0
+    while len(lines) > first + _HEADER and len(lines) >= (end := first + _HEADER + int(lines[first + 3])):
+        block, first = lines[first:end], end
+        cell, origin = _box(np.array([line.split() for line in block[5:8]], dtype=np.float64))
+        rows = np.array(" ".join(block[_HEADER:]).split(), dtype=np.float64).reshape(-1, 5)
+        frames.append(DumpedFrame(int(block[1]), cell, rows[:, 1].astype(np.int64), rows[:, 2:] - origin))
+    return frames
 
 
 def _box(bounds: Array) -> tuple[Array, Array]:

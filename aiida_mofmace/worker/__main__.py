@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import math
 import os
 import platform
 import sys
@@ -16,6 +15,7 @@ from typing import Any
 
 from .errors import describe_error
 from .kernels.whole_files import whole_file
+from .plain_values import to_plain
 from .stopping import StopRequest
 
 PROGRAMS = (
@@ -53,19 +53,6 @@ def package_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return versions
-
-
-def to_json(value: Any) -> Any:
-    """Turn numpy scalars and arrays into plain values; NaN and infinity become null, which JSON can hold."""
-    if isinstance(value, dict):
-        return {str(key): to_json(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [to_json(item) for item in value]
-    if hasattr(value, "tolist"):
-        return to_json(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def run_program(program: str, inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
@@ -115,7 +102,7 @@ def main(arguments: list[str]) -> int:
     output = run_program(program, inputs, stop)
     output |= {"versions": package_versions(), "wall_seconds": time.monotonic() - started}
     with whole_file("output.json") as handle:
-        handle.write(json.dumps(to_json(output), indent=1, allow_nan=False).encode())
+        handle.write(json.dumps(to_plain(output), indent=1, allow_nan=False).encode())
     return 0 if output["error"] is None else 1
 
 

@@ -2,13 +2,14 @@
 
 A script written for a build with MACE (``pair_style mace``, ``symmetrix/mace`` or ``mliap unified``) runs as it is: the
 lines ``pair_style`` and ``pair_coeff`` are taken out of it, and energies, forces and virial come from the model through
-``fix external``. For dynamics and minimisation only: what ``fix gcmc`` needs beside, the engine ``lammps`` of MD-GCMC
-has.
+``fix external``. The trials of ``fix gcmc ... full_energy`` are answered rightly (:mod:`lmp_gcmc`).
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import os
 import re
 import sys
 from pathlib import Path
@@ -18,14 +19,19 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from .errors import WorkerError
-from .kernels.lammps_engine import LAMMPS_VIRIAL, open_lammps
+from .kernels.lammps_engine import box_of, open_lammps, set_virial
 from .kernels.model import Configuration, MaceEvaluator
+from .kernels.referee import Referee
+from .lmp_gcmc import ExchangeCommand, Exchanges
+from .stopping import StopRequest
 
 __all__ = ["Script", "main"]
 
 _STYLE = re.compile(r"^\s*pair_style\s+(mace|symmetrix/mace|mliap\s+unified)\b[ \t]*(\S*).*$", re.MULTILINE)
 _COEFFICIENTS = re.compile(r"^\s*pair_coeff\s+\*\s+\*\s+(.*)$", re.MULTILINE)
 _FIX = "mofmace_model"
+#: Variables of LAMMPS by which a script chooses; without them the command line does.
+_VARIABLES = {"device": str, "dtype": str, "head": str, "hole_bound": float}
 
 
 class Script:
@@ -36,6 +42,7 @@ class Script:
     """
 
     def __init__(self, text: str):
+        text = re.sub(r"&[ \t]*\n", " ", text)
         style, coefficients = _STYLE.search(text), _COEFFICIENTS.search(text)
         if style is None or coefficients is None or coefficients.start() < style.end():
             raise WorkerError(
@@ -43,8 +50,7 @@ class Script:
                 "the script needs `pair_style mliap unified MODEL` and `pair_coeff * * ELEMENTS`, or "
                 "`pair_style mace` (or symmetrix/mace) and `pair_coeff * * MODEL ELEMENTS`",
             )
-        if re.search(r"^\s*fix\s+\S+\s+\S+\s+gcmc\b", text, re.MULTILINE):
-            raise WorkerError("bad_input", "fix gcmc needs more than this program does: set gcmc.engine to lammps")
+        self.exchange = ExchangeCommand.find(text)
         words = coefficients[1].partition("#")[0].split()
         self.model, self.elements = (
             (style[2], words) if style[1].startswith("mliap") else ("".join(words[:1]), words[1:])
@@ -53,38 +59,75 @@ class Script:
         if unknown or not self.elements:
             raise WorkerError("bad_input", f"pair_coeff names no elements but {' '.join(unknown) or 'nothing'}")
         self.before = text[: style.start()] + text[style.end() : coefficients.start()]
-        self.after = text[coefficients.end() :]
+        self.after = ExchangeCommand.without_cutoff(text[coefficients.end() :])
 
 
-class _Model:
-    """Answers LAMMPS; an error is kept, for it cannot pass through C."""
+class _Answers:
+    """Answers LAMMPS, which is told to end where a scheduler asks for it."""
 
-    def __init__(self, lammps: Any, model: MaceEvaluator, numbers: Any):
-        self.error: Exception | None = None
-        self._lammps, self._model, self._numbers = lammps, model, numbers
+    def __init__(self, lammps: Any, script: Script, model: MaceEvaluator, chosen: dict[str, Any]):
+        self._lammps, self._script, self._model, self._chosen = lammps, script, model, chosen
+        self.numbers = np.array([atomic_numbers[element] for element in script.elements])
+        self.exchanges: Exchanges | None = None
+        self._stop = StopRequest()
+        self._stop.listen()
 
-    def __call__(self, _caller: Any, _step: int, n: int, _tags: Any, x: Any, f: Any) -> None:
+    def __call__(self, _caller: Any, step: int, n: int, tags: Any, x: Any, f: Any) -> None:
         """Give energy, forces and virial of the atoms."""
         f[:] = 0.0
-        if self.error is not None:
-            return
         try:
-            self._answer(n, x, f)
+            if self._script.exchange is None:
+                self._give_forces(n, x, f)
+            else:
+                self._answer_exchange(int(step), np.asarray(tags), x, f)
         except Exception as error:
-            self.error = error
+            _abort(error)
+        if self._stop.reason() is not None:
             self._lammps.force_timeout()
 
-    def _answer(self, n: int, x: Any, f: Any) -> None:
-        low, high, xy, yz, xz = self._lammps.extract_box()[:5]
-        length = np.array(high) - np.array(low)
-        cell = np.array([[length[0], 0.0, 0.0], [xy, length[1], 0.0], [xz, yz, length[2]]])
-        types = np.array(self._lammps.numpy.extract_atom("type")[:n])
-        found = self._model.evaluate([Configuration(self._numbers[types - 1], np.array(x), cell)], stress=True)[0]
+    def _give_forces(self, n: int, x: Any, f: Any) -> None:
+        types, cell = np.array(self._lammps.numpy.extract_atom("type")[:n]), box_of(self._lammps)
+        found = self._model.evaluate([Configuration(self.numbers[types - 1], np.array(x), cell)], stress=True)[0]
         assert found.forces is not None and found.stress is not None
         f[:] = found.forces
         self._lammps.fix_external_set_energy_global(_FIX, found.energy)
-        virial = -found.stress * abs(np.linalg.det(cell))
-        self._lammps.fix_external_set_virial_global(_FIX, [float(virial[pair]) for pair in LAMMPS_VIRIAL])
+        set_virial(self._lammps, _FIX, found.stress, cell)
+
+    def _answer_exchange(self, step: int, tags: Any, x: Any, f: Any) -> None:
+        if self.exchanges is None:
+            assert self._script.exchange is not None
+            chosen = self._chosen
+            head = self._model.heads[self._model.head_index] if len(self._model.heads) > 1 else None
+            referee = Referee(self._script.model, self._model.device, chosen["dtype"], head)
+            self.exchanges = Exchanges(
+                self._lammps,
+                self._script.exchange,
+                self._model,
+                self.numbers,
+                referee,
+                fix=_FIX,
+                hole_bound=chosen["hole_bound"],
+            )
+        self.exchanges.answer(step, tags, x, f)
+
+    def end(self) -> None:
+        """Say at the end what became of the trials."""
+        if self.exchanges is not None:
+            self.exchanges.save_candidates()
+            for line in self.exchanges.report():
+                self._lammps.command(f"print '{line}'")
+
+
+def _abort(error: Exception) -> None:
+    """End the process: an error cannot pass through C, and the rest of the script must not go on without forces."""
+    _complain(error)
+    ctypes.CDLL(None).fflush(None)
+    os._exit(1)
+
+
+def _complain(error: Exception) -> None:
+    kind = f" ({error.kind})" if isinstance(error, WorkerError) else ""
+    print(f"ERROR{kind}: {error}", file=sys.stderr, flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -94,33 +137,37 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("-log", default="log.lammps", help="file of the log")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--dtype", default="float64", choices=("float32", "float64"), help="precision of the model")
+    parser.add_argument("--head", help="head of a multihead model; the only one, or Default, if not given")
+    parser.add_argument(
+        "--hole-bound", type=float, default=-10.0, help="insertions that gain more energy, in eV, are refused"
+    )
     chosen = parser.parse_args(arguments)
     try:
         script = Script(chosen.script.read_text(encoding="utf-8"))
-        potential = MaceEvaluator(script.model, chosen.device, chosen.dtype)
-        potential.require_elements(np.array([atomic_numbers[element] for element in script.elements]))
         lammps = open_lammps("-log", chosen.log)
-        _run(lammps, script, potential)
+        lammps.commands_string(script.before)
+        _run(lammps, script, vars(chosen))
     except Exception as error:
-        print(f"ERROR: {error}", file=sys.stderr)
+        _complain(error)
         return 1
     return 0
 
 
-def _run(lammps: Any, script: Script, potential: MaceEvaluator) -> None:
-    """Have LAMMPS do the script, with the model where the script names it."""
-    answer = _Model(lammps, potential, np.array([atomic_numbers[element] for element in script.elements]))
-    lammps.commands_string(script.before)
-    lammps.command(f"pair_style zero {potential.r_max}")
+def _run(lammps: Any, script: Script, chosen: dict[str, Any]) -> None:
+    """Have LAMMPS do the rest of the script, with the model where the script names it."""
+    for name, kind in _VARIABLES.items():
+        if lammps.has_id("variable", f"mofmace_{name}"):
+            chosen[name] = kind(lammps.extract_variable(f"mofmace_{name}"))
+    model = MaceEvaluator(script.model, chosen["device"], chosen["dtype"], chosen["head"])
+    answers = _Answers(lammps, script, model, chosen)
+    model.require_elements(answers.numbers)
+    lammps.command(f"pair_style zero {model.r_max}")
     lammps.command("pair_coeff * *")
     lammps.command(f"fix {_FIX} all external pf/callback 1 1")
     lammps.command(f"fix_modify {_FIX} energy yes virial yes")
-    lammps.set_fix_external_callback(_FIX, answer, None)
-    try:
-        lammps.commands_string(script.after)
-    finally:
-        if answer.error is not None:
-            raise answer.error
+    lammps.set_fix_external_callback(_FIX, answers, None)
+    lammps.commands_string(script.after)
+    answers.end()
     lammps.close()
 
 

@@ -37,8 +37,10 @@ from .parameter_checks import check_value, is_number
 __all__ = [
     "check_charges",
     "check_code_for_level",
+    "check_exchange",
     "check_force_field",
     "check_lammps",
+    "check_lammps_of_run",
     "check_learning",
     "check_loadings",
     "check_model",
@@ -93,26 +95,62 @@ def check_one_cell(inputs: Mapping[str, Any]) -> str | None:
 
 
 def check_lammps(inputs: Mapping[str, Any]) -> str | None:
-    """Refuse a LAMMPS of one's own that nobody asked for, that is not driven so, or that has no model to read."""
+    """Refuse a LAMMPS of one's own that sampling has no use of, cannot drive, or that has no model to read."""
     if "lammps_code" not in inputs:
         return "lammps_model is for a LAMMPS of your own; give codes['lammps']" if "lammps_model" in inputs else None
     code, sampling = inputs["lammps_code"], inputs["parameters"]["sampling"]
-    is_launcher = PurePath(str(code.get_executable())).name == LAUNCHER
     refusals = {
         "codes['lammps'] is given, but sampling.engine is not lammps; set it, or give no such code": (
             sampling["engine"] != "lammps"
-        ),
-        "codes['lammps'] needs aiida-lammps in the environment of AiiDA: install the extra `lammps`": (
-            find_spec("aiida_lammps") is None
         ),
         f"pair_style is {sampling['pair_style']!r}; it must be one of {', '.join(PAIR_STYLES)}": (
             sampling["pair_style"] not in PAIR_STYLES
         ),
         f"code {code.label} reads a converted model: give lammps_model, the file made for its pair_style": (
-            "lammps_model" not in inputs and not is_launcher
+            "lammps_model" not in inputs and not _is_launcher(code)
         ),
     }
-    return next((message for message, is_so in refusals.items() if is_so), None) or check_code(code, "lammps.raw")
+    return next((message for message, is_so in refusals.items() if is_so), None) or _check_lammps_code(code)
+
+
+def check_exchange(inputs: Mapping[str, Any]) -> str | None:
+    """Refuse a LAMMPS of one's own that MD-GCMC has no use of, or whose ``fix gcmc`` has nobody to put it right."""
+    if "lammps_code" not in inputs:
+        return None
+    code, parameters = inputs["lammps_code"], inputs["parameters"]
+    refusals = {
+        "codes['lammps'] is given, but gcmc.engine is not lammps; set it, or give no such code": (
+            parameters["gcmc"]["engine"] != "lammps"
+        ),
+        f"code {code.label} is not {LAUNCHER}: fix gcmc with MACE alone gives wrong loadings (docs: LAMMPS); "
+        f"give {LAUNCHER}, which runs in any LAMMPS that Python can load, or no such code": not _is_launcher(code),
+        "isotherm.batch puts the pressures into one job of the worker; set it to false for codes['lammps']": (
+            parameters["isotherm"]["batch"]
+        ),
+    }
+    return next((message for message, is_so in refusals.items() if is_so), None) or _check_lammps_code(code)
+
+
+def check_lammps_of_run(inputs: Mapping[str, Any]) -> str | None:
+    """Refuse a LAMMPS of one's own that neither sampling nor isotherm ask for, or that one of them cannot use."""
+    if "lammps_code" not in inputs:
+        return check_lammps(inputs)
+    parameters = inputs["parameters"]
+    checks = {"sampling": check_lammps, "gcmc": check_exchange}
+    asked = [check for section, check in checks.items() if parameters[section]["engine"] == "lammps"]
+    if not asked:
+        return "codes['lammps'] is given, but neither sampling.engine nor gcmc.engine is lammps; set one of them"
+    return first_message([check(inputs) for check in asked])
+
+
+def _is_launcher(code: orm.AbstractCode) -> bool:
+    return PurePath(str(code.get_executable())).name == LAUNCHER
+
+
+def _check_lammps_code(code: orm.AbstractCode) -> str | None:
+    if find_spec("aiida_lammps") is None:
+        return "codes['lammps'] needs aiida-lammps in the environment of AiiDA: install the extra `lammps`"
+    return check_code(code, "lammps.raw")
 
 
 def check_force_field(gas: orm.Dict) -> str | None:

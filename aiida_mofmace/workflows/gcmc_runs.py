@@ -11,8 +11,9 @@ from aiida_mofmace.calculations.md_gcmc import MdGcmcCalculation
 from aiida_mofmace.calculations.md_gcmc_batch import MdGcmcBatchCalculation
 
 from .harvest import reason
+from .lammps_gcmc import LammpsGcmcWorkChain
 
-__all__ = ["Remains", "batch_inputs", "gets_on", "remains_of", "run_names", "was_stopped"]
+__all__ = ["Remains", "batch_inputs", "chunk_process", "gets_on", "remains_of", "run_names", "was_stopped"]
 
 #: Name in a job of one point of what a batch holds by name of the point.
 _SINGULAR = {
@@ -100,6 +101,22 @@ def gets_on(
     if has_state:
         run["state"] = job.pk
     return advanced
+
+
+def chunk_process(
+    inputs: Mapping[str, Any], lammps: orm.AbstractCode | None
+) -> tuple[type[MdGcmcCalculation | LammpsGcmcWorkChain], dict[str, Any]]:
+    """Return process and inputs of one chunk of a run.
+
+    :param inputs: of a MdGcmcCalculation
+    :param lammps: code of a LAMMPS that is to do it in its place; None for the worker
+    """
+    if lammps is None:
+        return MdGcmcCalculation, dict(inputs)
+    metadata = inputs["metadata"]
+    job = {**inputs, "metadata": {"options": metadata["options"], "label": metadata["label"]}}
+    shown = {"call_link_label": metadata["call_link_label"], "label": metadata["label"]}
+    return LammpsGcmcWorkChain, {"gcmc": job, "lammps_code": lammps, "metadata": shown}
 
 
 def batch_inputs(key: str, label: str, runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

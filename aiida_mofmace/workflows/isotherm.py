@@ -11,19 +11,18 @@ from aiida.engine import ExitCode, while_
 from aiida.engine.processes.builder import ProcessBuilder
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
-from aiida_mofmace.calculations.md_gcmc import MdGcmcCalculation
 from aiida_mofmace.calculations.md_gcmc_batch import MdGcmcBatchCalculation
 from aiida_mofmace.calculations.validators import first_message
 from aiida_mofmace.data.model import MaceModelData
 
 from .adsorption import assemble_heat, assemble_henry, assemble_isotherm, framework_mass, is_converged, pool_replicas
 from .averages import average_job, average_names, henry_gases, is_average
-from .checks import check_loadings, check_model, check_pressures
-from .gcmc_runs import batch_inputs, gets_on, remains_of, run_names, was_stopped
+from .checks import check_exchange, check_loadings, check_model, check_pressures
+from .gcmc_runs import batch_inputs, chunk_process, gets_on, remains_of, run_names, was_stopped
 from .harvest import reason
-from .inputs import code_node, foundation_model, gas_node
+from .inputs import code_node, foundation_model, gas_node, lammps_inputs
 from .jobs import gcmc_inputs, point_fugacity
-from .ports import define_code, define_system_ports
+from .ports import define_code, define_lammps_code, define_system_ports
 from .protocols import filled_builder, resolve
 from .window import RollingWindow
 
@@ -49,6 +48,7 @@ def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
     distance = max(parameters["md"]["insertion_minimum_distance"], parameters["gcmc"]["minimum_distance"])
     return first_message(
         [
+            check_exchange(inputs),
             check_model(inputs["model"], structure, gas),
             check_loadings(structure, gas, loadings, distance, inputs["seed"].value),
         ]
@@ -69,6 +69,7 @@ class MDGCMCIsothermWorkChain(RollingWindow):
         """Declare ports, outline and exit codes."""
         super().define(spec)
         define_code(spec)
+        define_lammps_code(spec)
         define_system_ports(spec, _SECTIONS, mixtures=True)
         spec.input("model", valid_type=MaceModelData, help="Model that gives energies and forces.")
         spec.input(
@@ -135,11 +136,13 @@ class MDGCMCIsothermWorkChain(RollingWindow):
     ) -> ProcessBuilder:
         """Return a builder with the parameters of a protocol; arguments as in :class:`SamplingWorkChain`.
 
+        :param codes: "worker", and "lammps" for mofmace-lmp as engine
         :param gas: one gas, or the mole fractions of a mixture by the names of its components
         """
         parameters = resolve(protocol, overrides)
         inputs = {
             "code": code_node(codes, "worker"),
+            **lammps_inputs(codes, None),
             "structure": structure,
             "gas": gas_node(gas),
             "model": foundation_model(model, parameters),
@@ -186,7 +189,8 @@ class MDGCMCIsothermWorkChain(RollingWindow):
             checkpoint = _checkpoint(self.ctx.averages[name], name)
             return self.submit(*average_job(key, self.inputs, self.ctx.parameters, checkpoint))
         if not key.startswith("batch"):
-            return self.submit(MdGcmcCalculation, self._chunk_inputs(key.partition("_chunk_")[0]))
+            inputs = self._chunk_inputs(key.partition("_chunk_")[0])
+            return self.submit(*chunk_process(inputs, self.inputs.get("lammps_code")))
         chunks = {name: self._chunk_inputs(name) for name in self.ctx.due}
         label = f"MD-GCMC of {self.inputs.gas['name']}, {len(chunks)} runs"
         return self.submit(MdGcmcBatchCalculation, batch_inputs(key, label, chunks))

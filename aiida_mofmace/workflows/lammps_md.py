@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -12,31 +11,34 @@ import numpy as np
 from aiida import orm
 from aiida.engine import ExitCode, WorkChain, calcfunction, while_
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
-from aiida.plugins import CalculationFactory
 from numpy.typing import NDArray
 
 from aiida_mofmace.calculations import lammps_script
 from aiida_mofmace.calculations.mace_md import MaceMdCalculation
 from aiida_mofmace.data.frames import FramesData
-from aiida_mofmace.parsers.lammps_output import LammpsOutput, parse_dump, parse_output
-from aiida_mofmace.worker.kernels.checkpoint import load_checkpoint
+from aiida_mofmace.parsers.lammps_output import LammpsOutput, parse_dump
 from aiida_mofmace.worker.kernels.dynamics import MdState
 from aiida_mofmace.worker.kernels.frames import Frames
+from aiida_mofmace.worker.plain_values import to_plain
 from aiida_mofmace.worker.programs.md import md_averages
 from aiida_mofmace.worker.programs.simulation import Guard, describe_explosion
 
 from .fine_tune_base import last_lines
 from .functions import join_trajectories
 from .harvest import reason
+from .lammps_jobs import (
+    WALL_FRACTION,
+    explosion_of,
+    first_frame,
+    has_wrong_frame,
+    lammps_job,
+    read_checkpoint,
+    read_output,
+    text_file,
+)
 
 __all__ = ["LammpsMdWorkChain", "read_lammps", "write_lammps"]
 
-_OUTPUT = "lammps.out"
-_WALL_FRACTION = 0.9
-# The file of ML-IAP holds the classes of mace, which PyTorch 2.6 and later refuse unless LAMMPS asks for them or this
-# is set; LAMMPS of February 2025 does not ask.
-_LOAD_MODEL = "export TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1"
-_LOST = ("Lost atoms", "Non-numeric", "Out of range atoms")
 _OBSERVABLES = ("step", "kinetic_temperature", "potential_energy", "conserved_energy")
 
 
@@ -47,17 +49,14 @@ def write_lammps(start: orm.SinglefileData, parameters: orm.Dict) -> dict[str, o
     :param start: checkpoint of the worker's program ``md``
     :param parameters: of the run, and pair_style, model and wall_seconds
     """
-    state, content = _state(start), parameters.get_dict()
+    (state, _, _), content = read_checkpoint(start), parameters.get_dict()
     texts = {
         "structure": lammps_script.structure_file(state),
         "script": lammps_script.first_script(content, state),
         "restart_script": lammps_script.restart_script(content, state),
     }
     names = {"structure": lammps_script.STRUCTURE}
-    return {
-        key: orm.SinglefileData(io.BytesIO(text.encode()), filename=names.get(key, f"{key}.in"))
-        for key, text in texts.items()
-    }
+    return {key: text_file(text, names.get(key, f"{key}.in")) for key, text in texts.items()}
 
 
 @calcfunction
@@ -71,11 +70,10 @@ def read_lammps(
     :param parameters: as given to :func:`write_lammps`
     :param before: results and observables of the job before, if there was one
     """
-    p, state, repository = parameters.get_dict(), _state(start), retrieved.base.repository
-    names = repository.list_object_names()
-    output = parse_output(repository.get_object_content(_OUTPUT, mode="r")) if _OUTPUT in names else LammpsOutput()
+    p, (state, _, _), repository = parameters.get_dict(), read_checkpoint(start), retrieved.base.repository
+    names, output = repository.list_object_names(), read_output(retrieved)
     earlier = before["results"].get_dict() if "results" in before else {}
-    results = {"first_frame": earlier.get("first_frame") or _first_frame(output, state)}
+    results = {"first_frame": earlier.get("first_frame") or first_frame(output, state)}
     atomic = state.atomic_energy if (results["first_frame"] or {}).get("from_isolated_atoms") else 0.0
     arrays = _observables(output, atomic, p.get("pressure") is not None, before.get("observables"))
     outputs: dict[str, Any] = {"observables": orm.ArrayData(arrays)} if len(arrays["step"]) else {}
@@ -87,35 +85,7 @@ def read_lammps(
         content = repository.get_object_content(lammps_script.RESTART, mode="rb")
         outputs["restart"] = orm.SinglefileData(io.BytesIO(content), filename=lammps_script.RESTART)
     results |= _figures(output, p, state, arrays)
-    return {**outputs, "results": orm.Dict(results)}
-
-
-def _state(start: orm.SinglefileData) -> MdState:
-    with start.as_path() as path:
-        return MdState.from_arrays(load_checkpoint(path)[0])
-
-
-def _first_frame(output: LammpsOutput, state: MdState) -> dict[str, Any] | None:
-    """Return how far the first frame was from the direct evaluation; None if it was not compared.
-
-    A build may give the energy from the isolated atoms or the total energy; the nearer of the two is meant.
-    """
-    if output.first_energy is None or output.first_force is None:
-        return None
-    total, interaction = (
-        abs(output.first_energy - energy) / len(state) for energy in (state.energy + state.atomic_energy, state.energy)
-    )
-    nearest, is_interaction = min((total, False), (interaction, True))
-    return {
-        "energy_per_atom": _finite(nearest),
-        "force": _finite(output.first_force),
-        "from_isolated_atoms": is_interaction,
-    }
-
-
-def _finite(value: float) -> float | None:
-    """Return a number as a node can hold it."""
-    return value if math.isfinite(value) else None
+    return {**outputs, "results": orm.Dict(to_plain(results))}
 
 
 def _observables(
@@ -142,9 +112,10 @@ def _frames(dump: str, state: MdState, p: Mapping[str, Any], observables: Mappin
     energies = dict(zip(observables["step"].tolist(), observables["potential_energy"].tolist(), strict=True))
     back = lammps_script.rotation(state.cell).T
     images = []
-    for step, cell, x in zip(*parse_dump(dump), strict=True):
+    for dumped in parse_dump(dump):
+        step = dumped.step
         if step > p["equilibration_steps"] and step % p["stride"] == 0 and step in energies:
-            frame = replace(state, positions=x @ back, cell=cell @ back, step=int(step))
+            frame = replace(state, positions=dumped.positions @ back, cell=dumped.cell @ back, step=step)
             images.append(frame.atoms(loading=p["loading"], group=p["group"]))
             images[-1].info["energy"] = energies[step]
     return Frames.from_atoms(images)
@@ -164,24 +135,12 @@ def _figures(
         "engine": f"lammps, pair_style {p['pair_style']}",
     }
     averages = md_averages(at_stride, p["equilibration_steps"], p["stride"])
-    results |= {name: _finite(value) if isinstance(value, float) else value for name, value in averages.items()}
-    explosion = _explosion(output, p, state, results["steps_done"])
+    results |= averages
+    guard = Guard(p["temperature"], p["max_temperature_factor"], p["minimum_distance"])
+    explosion = explosion_of(output, guard, state, results["steps_done"])
     if explosion is not None:
         results["explosion"] = explosion | {"message": describe_explosion(explosion)}
     return results | ({"error": output.error} if output.error else {})
-
-
-def _explosion(output: LammpsOutput, p: Mapping[str, Any], state: MdState, steps_done: int) -> dict[str, Any] | None:
-    """Return what a guard has found, or LAMMPS where numbers were none any more or atoms flew away; None if nothing."""
-    if output.halted is None:
-        lost = any(words in output.error for words in _LOST)
-        return {"reason": "not_finite", "step": steps_done, "value": None, "limit": None} if lost else None
-    name, step, value = output.halted
-    guard = Guard(p["temperature"], p["max_temperature_factor"], p["minimum_distance"])
-    limit = guard.highest_temperature(state.degrees_of_freedom) if name == "temperature" else guard.minimum_distance
-    if not math.isfinite(value):
-        return {"reason": "not_finite", "step": step, "value": None, "limit": None}
-    return {"reason": name, "step": step, "value": value, "limit": limit}
 
 
 class LammpsMdWorkChain(WorkChain):
@@ -233,7 +192,7 @@ class LammpsMdWorkChain(WorkChain):
         self.ctx.options = dict(self.inputs.md.metadata.options)
         self.ctx.model = self.inputs.lammps_model if "lammps_model" in self.inputs else self.inputs.md.model
         content["model"] = lammps_script.model_name(self.ctx.model.filename)
-        content["wall_seconds"] = _WALL_FRACTION * self.ctx.options["max_wallclock_seconds"]
+        content["wall_seconds"] = WALL_FRACTION * self.ctx.options["max_wallclock_seconds"]
         content["check_first_frame"] = bool(content.get("check_first_frame"))
         self.ctx.content = content
         self.ctx.parts, self.ctx.jobs, self.ctx.is_finished = {}, 0, False
@@ -269,25 +228,18 @@ class LammpsMdWorkChain(WorkChain):
         names = {"model": self.ctx.content["model"]}
         self.ctx.jobs += 1
         key = f"lammps_{self.ctx.jobs:02d}"
-        inputs = {
-            "code": self.inputs.lammps_code,
-            "script": self.ctx.files["script" if restart is None else "restart_script"],
-            "files": files,
-            "filenames": orm.Dict(names),
-            "settings": orm.Dict({"additional_retrieve_list": [lammps_script.DUMP, lammps_script.RESTART]}),
-            "metadata": {"options": self._options(), "call_link_label": key, "label": f"LAMMPS {self.ctx.jobs}"},
-        }
-        job: Any = CalculationFactory("lammps.raw")
+        job, inputs = lammps_job(
+            self.inputs.lammps_code,
+            key,
+            f"LAMMPS {self.ctx.jobs}",
+            script=self.ctx.files["script" if restart is None else "restart_script"],
+            files=files,
+            names=names,
+            options=self.ctx.options,
+            pair_style=self.ctx.content["pair_style"],
+            retrieve=[lammps_script.DUMP, lammps_script.RESTART],
+        )
         return {"lammps": self.submit(job, **inputs)}
-
-    def _options(self) -> dict[str, Any]:
-        """Return the scheduler options of the worker's jobs, without what belongs to its program."""
-        own = ("parser_name", "input_filename", "output_filename")
-        options = {key: value for key, value in self.ctx.options.items() if key not in own}
-        lines = [f"export OMP_NUM_THREADS={options['resources'].get('num_cores_per_mpiproc') or 1}"]
-        if self.ctx.content["pair_style"] == "mliap unified":
-            lines.append(_LOAD_MODEL)
-        return {**options, "prepend_text": "\n".join([*lines, options.get("prepend_text", "")])}
 
     def inspect_lammps(self) -> ExitCode | None:
         """Read what came back; say whether the run is over, goes on or has failed."""
@@ -301,7 +253,7 @@ class LammpsMdWorkChain(WorkChain):
         if "trajectory" in self.ctx.read:
             self.ctx.parts[f"part_{self.ctx.jobs:02d}"] = self.ctx.read["trajectory"]
         results = self.ctx.read["results"].get_dict()
-        if self._is_wrong(results["first_frame"]):
+        if has_wrong_frame(results["first_frame"]):
             return self._wrong_engine(results["first_frame"])
         self.ctx.is_finished = bool(results.get("explosion")) or results["steps_done"] >= results["steps_total"]
         if not self.ctx.is_finished and "restart" not in self.ctx.read:
@@ -309,12 +261,6 @@ class LammpsMdWorkChain(WorkChain):
         if not self.ctx.is_finished:
             self.report(f"LAMMPS <{node.pk}> was stopped at step {results['steps_done']}; going on from there")
         return None
-
-    def _is_wrong(self, first_frame: Mapping[str, Any] | None) -> bool:
-        if first_frame is None:
-            return False
-        pairs = zip((first_frame["energy_per_atom"], first_frame["force"]), lammps_script.TOLERANCES, strict=True)
-        return not all(value is not None and value <= limit for value, limit in pairs)
 
     def _wrong_engine(self, first_frame: Mapping[str, Any]) -> ExitCode:
         self._hand_out()

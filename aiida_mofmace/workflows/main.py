@@ -19,7 +19,7 @@ from aiida_mofmace.data.model import UNTRAINED, MaceModelData
 
 from .active_learning import ActiveLearningWorkChain
 from .checks import (
-    check_lammps,
+    check_lammps_of_run,
     check_learning,
     check_loadings,
     check_model,
@@ -69,7 +69,7 @@ def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
     return first_message(
         [
             check_monte_carlo(inputs),
-            check_lammps(inputs),
+            check_lammps_of_run(inputs),
             check_repeats(parameters["sampling"]["supercell"]) or check_one_cell(inputs),
             level.refusal(structure),
             check_model(inputs["foundation"], structure, gas),
@@ -226,10 +226,14 @@ class MofMaceWorkChain(WorkChain):
             "code": self.inputs.worker_code,
             "model": self.inputs.foundation,
             "seed": self._seed("sampling"),
-            **given(self.inputs, *_SYSTEM, *_MONTE_CARLO, *_LAMMPS, "cp2k_code", "level"),
+            **given(self.inputs, *_SYSTEM, *_MONTE_CARLO, *self._lammps("sampling"), "cp2k_code", "level"),
             "metadata": {"call_link_label": "sampling", "label": "Sampling with the foundation model"},
         }
         return {"sampling": self.submit(SamplingWorkChain, inputs)}
+
+    def _lammps(self, section: str) -> tuple[str, ...]:
+        """Return the names of code and model of a LAMMPS of one's own where a section of the parameters asks for it."""
+        return _LAMMPS if self.inputs.parameters[section]["engine"] == "lammps" else ()
 
     def inspect_sampling(self) -> ExitCode | None:
         """See whether there are frames to choose from."""
@@ -348,7 +352,7 @@ class MofMaceWorkChain(WorkChain):
             "code": self.inputs.worker_code,
             "model": models[min(models)],
             "seed": self._seed("isotherm"),
-            **given(self.inputs, *_SYSTEM),
+            **given(self.inputs, *_SYSTEM, *self._lammps("gcmc")[:1]),
             "metadata": {"call_link_label": "isotherm", "label": "Isotherm"},
         }
         submitted = {"isotherm": self.submit(MDGCMCIsothermWorkChain, inputs)}

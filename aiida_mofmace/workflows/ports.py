@@ -17,6 +17,7 @@ from .parameter_checks import validate_parameters
 __all__ = [
     "define_code",
     "define_label_ports",
+    "define_lammps_code",
     "define_lammps_ports",
     "define_monte_carlo_ports",
     "define_replay_ports",
@@ -95,14 +96,19 @@ def define_monte_carlo_ports(spec: WorkChainSpec) -> None:
     )
 
 
-def define_lammps_ports(spec: WorkChainSpec) -> None:
+def define_lammps_code(spec: WorkChainSpec) -> None:
     """Declare a LAMMPS of one's own, which is left out where the worker runs LAMMPS or none is wanted."""
     spec.input(
         "lammps_code",
         valid_type=orm.AbstractCode,
         required=False,
-        help="LAMMPS with MACE, or mofmace-lmp, set up for the plugin `lammps.raw`; for MD with the engine lammps.",
+        help="LAMMPS set up for the plugin `lammps.raw`, for the engine lammps: mofmace-lmp, or for MD one with MACE.",
     )
+
+
+def define_lammps_ports(spec: WorkChainSpec) -> None:
+    """Declare a LAMMPS of one's own and its model."""
+    define_lammps_code(spec)
     spec.input(
         "lammps_model",
         valid_type=orm.SinglefileData,

@@ -57,8 +57,14 @@ def test_a_job_that_was_killed(lines: int) -> None:
 
 def test_a_tilted_box_and_a_frame_cut_off() -> None:
     """Bounds are those of the box that encloses the cell; its origin is taken off the positions."""
-    steps, cells, positions = parse_dump(DUMP + DUMP[:-6])
-    assert steps.tolist() == [6]
-    assert cells[0].tolist() == [[7.0, 0.0, 0.0], [-0.5, 5.0, 0.0], [-1.0, 0.0, 4.0]]
-    np.testing.assert_allclose(positions[0], [[0.5, 0.25, 0.5], [-3.5, 9.0, 0.0]])
-    assert parse_dump("")[2].shape == (0, 0, 3)
+    (frame,) = parse_dump(DUMP + DUMP[:-6])
+    assert (frame.step, frame.types.tolist()) == (6, [1, 2])
+    assert frame.cell.tolist() == [[7.0, 0.0, 0.0], [-0.5, 5.0, 0.0], [-1.0, 0.0, 4.0]]
+    np.testing.assert_allclose(frame.positions, [[0.5, 0.25, 0.5], [-3.5, 9.0, 0.0]])
+    assert parse_dump("") == []
+
+
+def test_frames_of_different_sizes() -> None:
+    """Molecules come and go."""
+    smaller = DUMP.replace("\n2\nITEM: BOX", "\n1\nITEM: BOX").replace("2 2 -3.5 9 0.5\n", "")
+    assert [len(frame.positions) for frame in parse_dump(DUMP + smaller + DUMP)] == [2, 1, 2]

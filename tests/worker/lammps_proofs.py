@@ -10,8 +10,8 @@ from ase import Atoms, units
 from numpy.typing import NDArray
 
 from aiida_mofmace.worker.kernels.gases import Gas
-from aiida_mofmace.worker.kernels.lammps_engine import open_lammps
-from aiida_mofmace.worker.kernels.lammps_gcmc import GrandCanonicalLammps
+from aiida_mofmace.worker.kernels.lammps_engine import box_of, open_lammps
+from aiida_mofmace.worker.kernels.lammps_exchange import ExchangeJudge
 from aiida_mofmace.worker.kernels.thermodynamics import ideal_gas_number
 from aiida_mofmace.worker.programs.hybrid_lammps import LammpsHybridSimulation
 from aiida_mofmace.worker.stopping import StopRequest
@@ -67,14 +67,15 @@ def own_pair_style(reduced: float, full_energy: bool, length: int = 1) -> list[F
     ]
 
 
-class _Watched(GrandCanonicalLammps):
+class _Watched(ExchangeJudge):
     """Notes how LAMMPS and how the engine has turned each inserted molecule."""
 
     cosines: tuple[list[float], list[float]]
 
     def _judge_insertion(self, frame: Any, x: Array, order: NDArray[np.int64], flags: NDArray[np.int64]) -> float:
         def cosine() -> float:
-            axis = (x + flags @ self._box())[order[-2]] - (x + flags @ self._box())[order[-1]]
+            unwrapped = x + flags @ box_of(self._lammps)
+            axis = unwrapped[order[-2]] - unwrapped[order[-1]]
             return float(axis[2] / np.linalg.norm(axis))
 
         self.cosines[0].append(cosine())
@@ -95,7 +96,7 @@ def orientations(length: int = 1) -> list[Figure]:
     )
     cell = Atoms("Al", cell=[20.0] * 3, pbc=True)
     run = LammpsHybridSimulation(what, BondedMolecules(gas), cell, seed=1)
-    run.engine.__class__ = _Watched
+    run.engine.judge.__class__ = _Watched
     run.advance(StopRequest())
     names = ("LAMMPS: <cos²> of an inserted axis", "engine lammps: <cos²> of an inserted axis")
     figures = []

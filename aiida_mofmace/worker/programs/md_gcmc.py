@@ -17,87 +17,29 @@ from ..kernels.model import Configuration, MaceEvaluator, Potential
 from ..kernels.receptive_field import LayerRecord, LocalPotential
 from ..kernels.referee import Referee
 from ..kernels.statistics import estimate_mean
-from ..kernels.thermodynamics import chemical_potential, isosteric_heats
+from ..kernels.thermodynamics import chemical_potential
 from ..stopping import StopRequest
+from .gcmc_averages import RunRecord, summarise
 from .hybrid import HybridSimulation, MdGcmcParameters
 from .simulation import describe_explosion, open_model, read_structure
 
-__all__ = ["Point", "potentials", "read_point", "run", "simulate", "summarise"]
-
-_AVERAGES = (
-    "mean_loading",
-    "loading_error",
-    "statistical_inefficiency",
-    "equilibration_index",
-    "effective_samples",
-    "round_trips",
-)
+__all__ = ["Point", "potentials", "read_point", "record_of", "run", "simulate"]
 
 
-def summarise(simulation: HybridSimulation) -> dict[str, Any]:
-    """Return averages over the equilibrated part of the whole run, earlier parts included.
-
-    The isosteric heat and the ideal gas of a single gas stand at the top, those of a mixture with its components.
-    """
-    counts = simulation.counts()
-    results: dict[str, Any] = {"acceptance": counts, "model_holes": sum(c["holes"] for c in counts.values())}
-    components = _components(simulation)
-    only = components[simulation.gases[0].name] if len(components) == 1 else {}
-    heat = {name: only.get(name) for name in ("isosteric_heat", "isosteric_heat_error", "ideal_gas")}
-    results |= heat | {"components": components}
-    if len(simulation.series) == 0:
-        return results | dict.fromkeys(_AVERAGES) | {"mean_temperature": None, "too_short": True}
-    arrays = simulation.series.arrays()
-    kept = slice(estimate_mean(arrays["loading"]).equilibration_index, None)
-    results |= _loading(arrays["loading"]) | {"mean_temperature": float(arrays["temperature"][kept].mean())}
-    if simulation.cell_moves is None:
-        return results
-    volume = estimate_mean(arrays["volume"][kept], detect_equilibration=False)
-    return results | {"mean_volume": volume.mean, "mean_volume_error": volume.error}
-
-
-def _work_of_expansion(simulation: HybridSimulation, arrays: Mapping[str, Any]) -> Any:
-    """P V in eV where the cell changes, shape (n,); the isosteric heat is then one of enthalpies."""
-    return 0.0 if simulation.cell_moves is None else simulation.cell_moves.pressure * arrays["volume"]
-
-
-def _loading(series: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, Any]:
-    loading = estimate_mean(series)
-    averages = (
-        loading.mean,
-        loading.error,
-        loading.statistical_inefficiency,
-        loading.equilibration_index,
-        loading.effective_samples,
-        loading.round_trips,
-    )
-    return dict(zip(_AVERAGES, averages, strict=True)) | {"too_short": loading.too_short}
-
-
-def _components(simulation: HybridSimulation) -> dict[str, dict[str, Any]]:
-    """Fugacity, ideal gas, loading and isosteric heat of each kind of molecule, by its name."""
-    ideal = [_ideal_gas(simulation, kind) for kind in range(len(simulation.gases))]
+def record_of(simulation: HybridSimulation) -> RunRecord:
+    """Return what the averages of a run are made of, earlier parts of the run included."""
     components = {
-        each.gas.name: {"fugacity": each.fugacity, "ideal_gas": gas, "isosteric_heat": None}
-        for each, gas in zip(simulation.species, ideal, strict=True)
+        each.gas.name: {"fugacity": each.fugacity, "ideal_gas": _ideal_gas(simulation, kind)}
+        for kind, each in enumerate(simulation.species)
     }
-    if len(simulation.series) == 0:
-        return components
-    arrays = simulation.series.arrays()
-    several = len(simulation.gases) > 1
-    loadings = [arrays[f"loading_{gas.name}" if several else "loading"] for gas in simulation.gases]
-    kept = slice(estimate_mean(arrays["loading"]).equilibration_index, None)
-    heats = isosteric_heats(
-        (arrays["potential_energy"] + _work_of_expansion(simulation, arrays))[kept],
-        np.stack(loadings, axis=1)[kept],
+    moves = simulation.cell_moves
+    return RunRecord(
         simulation.parameters.temperature,
-        [gas["energy"] for gas in ideal],
+        simulation.series.arrays(),
+        simulation.counts(),
+        components,
+        None if moves is None else moves.pressure,
     )
-    for index, gas in enumerate(simulation.gases):
-        value, error = (None, None) if heats is None else heats[index]
-        components[gas.name] |= _loading(loadings[index])
-        components[gas.name] |= {"isosteric_heat": value, "isosteric_heat_error": error}
-    return components
 
 
 def _ideal_gas(simulation: HybridSimulation, kind: int) -> dict[str, Any]:
@@ -174,7 +116,7 @@ def simulate(
         kind = "nan" if explosion["reason"] == "not_finite" else "explosion"
         raise WorkerError(kind, describe_explosion(explosion))
     simulation.save(with_state=explosion is None)
-    results = summarise(simulation) | {
+    results = summarise(record_of(simulation)) | {
         "n_frames": len(simulation.images),
         "steps_done": simulation.state.step,
         "steps_total": point.parameters.steps,
