@@ -17,6 +17,8 @@ from .validators import (
     check_engine,
     check_flexible_cell,
     check_integer,
+    check_lammps_exchange,
+    check_lammps_gas,
     check_positive,
     first_message,
     gas_elements,
@@ -32,8 +34,9 @@ def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
     if not {"structure", "gas", "model"} <= set(inputs):
         return None
     parameters = inputs["parameters"].get_dict() if "parameters" in inputs else {}
-    if parameters.get("engine") == "lammps" and "components" in inputs["gas"].get_dict():
-        return "the engine lammps takes one kind of molecule; set engine to native for a mixture"
+    message = check_lammps_gas(parameters, inputs["gas"])
+    if message:
+        return message
     elements = [*inputs["structure"].get_symbols_set(), *gas_elements(inputs["gas"])]
     return check_elements(elements, [inputs["model"]], "structure and gas")
 
@@ -48,18 +51,6 @@ def _check_moves(moves: Any) -> str | None:
     """Refuse kinds of Monte Carlo moves that there are not."""
     unknown = sorted(set(moves) - set(_MOVES)) if isinstance(moves, Mapping) else [str(moves)]
     return f"moves {', '.join(unknown)} are unknown; known are {', '.join(_MOVES)}" if unknown else None
-
-
-def _check_lammps(parameters: Mapping[str, Any]) -> str | None:
-    """Refuse what LAMMPS cannot do: parts that are held, and moves other than exchanges."""
-    if parameters.get("engine", "native") != "lammps":
-        return None
-    held = [name for name in ("framework_flexible", "gas_flexible") if not parameters.get(name, True)]
-    moves = [name for name, share in parameters.get("moves", {}).items() if name != "exchange" and share]
-    if held or moves or parameters.get("thermostat", "nose_hoover") != "nose_hoover":
-        return "the engine lammps holds nothing, makes no moves but exchanges and has the thermostat nose_hoover alone"
-    many = parameters.get("trial_places", 1) != 1
-    return "the engine lammps tries one place at a time; set trial_places to 1" if many else None
 
 
 class MdGcmcCalculation(WorkerCalculation):
@@ -110,7 +101,7 @@ class MdGcmcCalculation(WorkerCalculation):
                 *_check_initial(parameters.get("initial_loading", 0)),
                 _check_moves(parameters.get("moves", {"exchange": 1.0})),
                 check_engine(parameters),
-                _check_lammps(parameters),
+                check_lammps_exchange(parameters),
                 check_flexible_cell(parameters),
             ]
         )

@@ -19,6 +19,8 @@ __all__ = [
     "check_engine",
     "check_flexible_cell",
     "check_integer",
+    "check_lammps_exchange",
+    "check_lammps_gas",
     "check_options",
     "check_positive",
     "check_pressure",
@@ -67,6 +69,25 @@ def check_engine(parameters: Mapping[str, Any]) -> str | None:
     """Refuse an engine that is none."""
     engine = parameters.get("engine", "native")
     return None if engine in _ENGINES else f"engine is {engine!r}; it must be one of {', '.join(_ENGINES)}"
+
+
+def check_lammps_exchange(parameters: Mapping[str, Any]) -> str | None:
+    """Refuse what LAMMPS cannot do: parts that are held, and moves other than exchanges."""
+    if parameters.get("engine", "native") != "lammps":
+        return None
+    held = [name for name in ("framework_flexible", "gas_flexible") if not parameters.get(name, True)]
+    moves = [name for name, share in parameters.get("moves", {}).items() if name != "exchange" and share]
+    if held or moves or parameters.get("thermostat", "nose_hoover") != "nose_hoover":
+        return "the engine lammps holds nothing, makes no moves but exchanges and has the thermostat nose_hoover alone"
+    many = parameters.get("trial_places", 1) != 1
+    return "the engine lammps tries one place at a time; set trial_places to 1" if many else None
+
+
+def check_lammps_gas(parameters: Mapping[str, Any], gas: orm.Dict) -> str | None:
+    """Refuse a mixture where LAMMPS exchanges molecules."""
+    if parameters.get("engine", "native") != "lammps" or "components" not in gas.get_dict():
+        return None
+    return "the engine lammps takes one kind of molecule; set engine to native for a mixture"
 
 
 def check_flexible_cell(parameters: Mapping[str, Any]) -> str | None:

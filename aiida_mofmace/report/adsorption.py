@@ -16,7 +16,7 @@ from aiida_mofmace.report.tree import ProcessRecord, ProcessTree
 __all__ = ["isotherm", "loading_series", "uff_isotherm"]
 
 _FEWEST_SAMPLES = 2
-_JOB, _BATCH = "MdGcmcCalculation", "MdGcmcBatchCalculation"
+_JOB, _BATCH, _LAMMPS = "MdGcmcCalculation", "MdGcmcBatchCalculation", "LammpsGcmcWorkChain"
 _UFF = "UffIsothermWorkChain"
 
 
@@ -45,8 +45,9 @@ def loading_series(tree: ProcessTree) -> list[dict[str, Any]]:
     :return: by rising pressure and replica: pressure_Pa, replica (from 1; None for a single run), step and loading
     """
     chunks: dict[tuple[float, str], list[tuple[NDArray[Any], NDArray[Any]]]] = {}
-    for record in tree.labelled(_JOB, _BATCH):
-        if tree.phase_of(record).label not in ("MDGCMCIsothermWorkChain", tree.root.label):
+    for record in tree.labelled(_JOB, _BATCH, _LAMMPS):
+        caller = next(tree.callers(record), tree.root)
+        if caller.label == _LAMMPS or tree.phase_of(record).label not in ("MDGCMCIsothermWorkChain", tree.root.label):
             continue
         for name, pressure, node in _series(record):
             step, loading = array(node, "step"), array(node, "loading")
@@ -57,7 +58,7 @@ def loading_series(tree: ProcessTree) -> list[dict[str, Any]]:
 
 def _series(record: ProcessRecord) -> Iterator[tuple[str, Any, orm.Data | None]]:
     """List name of the run, pressure in Pa and series of all that a job simulated."""
-    if record.label == _JOB:
+    if record.label in (_JOB, _LAMMPS):
         yield record.name.partition("_chunk_")[0], setting(record, "pressure"), output(record, "timeseries")
         return
     outputs = load(record).outputs

@@ -33,7 +33,10 @@ _METHODS = {"kmeans": "K-means, nearest to each centre", "fps": "farthest point 
 #: Work chains whose outputs are labels.
 _LABELLING = ("LabelWorkChain", "AimdWorkChain")
 #: Jobs that are one row for all of a round where the phases of a run are listed.
-_JOBS = {"MaceMdCalculation": "md", "MdGcmcCalculation": "md_gcmc", "CommitteeCalculation": "committee"}
+_JOBS = {
+    **{"MaceMdCalculation": "md", "CommitteeCalculation": "committee"},
+    **dict.fromkeys(("MdGcmcCalculation", "LammpsGcmcWorkChain"), "md_gcmc"),
+}
 
 
 def collect(process: orm.ProcessNode) -> dict[str, Any]:

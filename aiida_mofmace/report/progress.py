@@ -20,6 +20,9 @@ __all__ = ["INTERRUPTED", "duration", "follow", "tally"]
 #: What :func:`follow` returns after Ctrl-C, as a shell would.
 INTERRUPTED = 130
 
+#: Whose own jobs are not counted.
+_COUNTED_AS_ONE = ("Cp2kLabelBaseWorkChain", "LammpsGcmcWorkChain")
+
 #: Work that is counted while its phase runs.
 _COUNTED = {
     "MaceMdCalculation": "MD runs",
@@ -31,6 +34,7 @@ _COUNTED = {
     "FineTuneWorkChain": "trainings",
     "CommitteeCalculation": "committee evaluations",
     "MdGcmcCalculation": "MD-GCMC chunks",
+    "LammpsGcmcWorkChain": "MD-GCMC chunks",
 }
 
 # What aiida-core's restart layer says of every process that needed no restart.
@@ -77,13 +81,13 @@ def tally(tree: ProcessTree) -> str:
 def _last_words(tree: ProcessTree) -> Iterator[ProcessRecord]:
     """Yield what is counted, of a label that was tried more than once only what it ends with.
 
-    That is the restart layer, which calls jobs or follows one that has failed.
+    That is the restart layer, which calls jobs or follows one that has failed. Of a chunk by LAMMPS it is the chain.
     """
     names = {(record.parent, record.name) for record in tree.records.values()}
     for record in tree.records.values():
         parent = tree.records.get(record.parent or 0)
-        is_restart = parent is not None and parent.label == "Cp2kLabelBaseWorkChain"
-        if record.label in _COUNTED and not is_restart and (record.parent, f"{record.name}_rescue") not in names:
+        is_part = parent is not None and parent.label in _COUNTED_AS_ONE
+        if record.label in _COUNTED and not is_part and (record.parent, f"{record.name}_rescue") not in names:
             yield record
 
 

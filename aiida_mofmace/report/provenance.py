@@ -72,7 +72,7 @@ def array(node: orm.Data | None, name: str) -> NDArray[Any] | None:
 
 
 def setting(record: ProcessRecord, key: str) -> Any:
-    """Return a parameter of a worker calculation."""
-    node = first_input(load(record), "parameters")
+    """Return a parameter of a worker calculation, or of the chain that has LAMMPS do it."""
+    node = first_input(load(record), "parameters", "gcmc__parameters")
     content = node.get_dict() if isinstance(node, orm.Dict) else {}
     return content.get(key, (content.get("parameters") or {}).get(key))

@@ -19,6 +19,7 @@ from aiida_mofmace.calculations.lammps_script import LAUNCHER, PAIR_STYLES
 from aiida_mofmace.calculations.validators import (
     check_code,
     check_elements,
+    check_lammps_gas,
     check_replay_files,
     check_training_size,
     first_message,
@@ -115,9 +116,11 @@ def check_lammps(inputs: Mapping[str, Any]) -> str | None:
 
 def check_exchange(inputs: Mapping[str, Any]) -> str | None:
     """Refuse a LAMMPS of one's own that MD-GCMC has no use of, or whose ``fix gcmc`` has nobody to put it right."""
-    if "lammps_code" not in inputs:
-        return None
-    code, parameters = inputs["lammps_code"], inputs["parameters"]
+    parameters = inputs["parameters"]
+    mixture = check_lammps_gas(parameters["gcmc"], inputs["gas"])
+    if mixture or "lammps_code" not in inputs:
+        return mixture
+    code = inputs["lammps_code"]
     refusals = {
         "codes['lammps'] is given, but gcmc.engine is not lammps; set it, or give no such code": (
             parameters["gcmc"]["engine"] != "lammps"

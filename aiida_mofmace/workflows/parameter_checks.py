@@ -12,6 +12,7 @@ from aiida_mofmace.calculations.diversity_select import DiversitySelectCalculati
 from aiida_mofmace.calculations.validators import (
     check_engine,
     check_flexible_cell,
+    check_lammps_exchange,
     check_pressure,
     check_window,
     first_message,
@@ -85,7 +86,7 @@ def _check_sampling(values: Mapping[str, Any]) -> str | None:
 
 
 def _check_gcmc(values: Mapping[str, Any]) -> str | None:
-    return check_engine(values) or check_flexible_cell(values)
+    return check_engine(values) or check_lammps_exchange(values) or check_flexible_cell(values)
 
 
 def _check_selection(values: Mapping[str, Any]) -> str | None:

@@ -9,6 +9,7 @@ from aiida import orm
 
 from aiida_mofmace.report.adsorption import loading_series
 from aiida_mofmace.report.figures import loading_figure
+from aiida_mofmace.report.progress import tally
 from aiida_mofmace.report.tree import ProcessTree
 
 from .fake_run import FakeRun
@@ -34,6 +35,24 @@ def test_series_of_runs_that_shared_a_job(aiida_profile: Any) -> None:
     assert first["loading"].tolist() == [1, 1, 2, 2]
     assert second["step"].tolist() == [5, 10]
     assert "0.1 bar, replica 2" in loading_figure([first, second], {})
+
+
+def test_series_of_lammps(aiida_profile: Any) -> None:
+    """The chain gives them, its jobs are no chunks of their own."""
+    run = FakeRun()
+    chain = run.process("MDGCMCIsothermWorkChain", None, "isotherm", {}, exit_status=None)
+    chunk = run.process(
+        "LammpsGcmcWorkChain", chain, "pressure_00_chunk_00", {"gcmc__parameters": orm.Dict({"pressure": 1e5})}
+    )
+    start = run.process("MdGcmcCalculation", chunk, "start", {"parameters": orm.Dict({"pressure": 1e5})})
+    run.create(start, timeseries=series([7], [9]))
+    run.process("LammpsRawCalculation", chunk, "lammps", {}, exit_status=None)
+    run.process("LammpsGcmcWorkChain", chain, "pressure_01_chunk_00", {}, exit_status=None)
+    run.give(chunk, timeseries=series([5, 10], [1, 2]))
+    tree = ProcessTree(chain.pk)
+    (row,) = loading_series(tree)
+    assert tally(tree) == "MD-GCMC chunks 1 done, 1 running"
+    assert (row["pressure_Pa"], row["step"].tolist(), row["loading"].tolist()) == (1e5, [5, 10], [1, 2])
 
 
 def test_a_chunk_that_holds_what_came_before_takes_its_place(aiida_profile: Any) -> None:

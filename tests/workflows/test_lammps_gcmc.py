@@ -22,6 +22,7 @@ from aiida_mofmace.worker.kernels.checkpoint import save_checkpoint
 from aiida_mofmace.worker.kernels.dynamics import MdState
 from aiida_mofmace.worker.kernels.model import MaceEvaluator
 from aiida_mofmace.workflows.active_learning import ActiveLearningWorkChain
+from aiida_mofmace.workflows.checks import check_exchange
 from aiida_mofmace.workflows.gcmc_runs import remains_of
 from aiida_mofmace.workflows.isotherm import MDGCMCIsothermWorkChain
 from aiida_mofmace.workflows.lammps_gcmc import LammpsGcmcWorkChain, read_gcmc
@@ -277,12 +278,20 @@ def start() -> orm.SinglefileData:
     ],
 )
 def test_what_it_cannot_do_is_refused(lammps: dict[str, Any], sections: dict[str, Any], message: str) -> None:
-    """When the builder is filled, or when the first chunk is made."""
+    """When the builder is filled, whoever runs LAMMPS; an engine of one's own that nobody asked for as well."""
     with pytest.raises(ValueError, match=message):
-        process = isotherm(lammps, sections.get("gcmc"), **sections.get("isotherm", {}))
-        process.submit_run("pressure_00_chunk_00")
-        process_class, inputs = process.submitted[-1]
-        process_of(process_class, **inputs)
+        isotherm(lammps, sections.get("gcmc"), **sections.get("isotherm", {}))
+    if "engine" in sections.get("gcmc", {}) or "isotherm" in sections:
+        return
+    own = {name: code for name, code in lammps.items() if name != "lammps"}
+    with pytest.raises(ValueError, match=message):
+        isotherm(own, sections.get("gcmc"))
+
+
+def test_a_mixture_is_refused(codes: dict[str, Any]) -> None:
+    inputs = {"parameters": orm.Dict({"gcmc": {"engine": "lammps"}}), "gas": orm.Dict({"components": []})}
+    message = check_exchange(inputs)
+    assert message == "the engine lammps takes one kind of molecule; set engine to native for a mixture"
 
 
 def test_a_lammps_that_nobody_puts_right_is_refused(lammps: dict[str, Any], aiida_code_installed: Any) -> None:
