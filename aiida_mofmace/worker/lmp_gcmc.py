@@ -104,6 +104,11 @@ class _Reservoir:
     def __init__(self, gas: Gas, model: MaceEvaluator, temperature: float, rng: np.random.Generator, lammps: Any):
         self._gas, self._model, self._temperature, self._rng, self._lammps = gas, model, temperature, rng, lammps
 
+    @property
+    def is_made(self) -> bool:
+        """Whether a molecule was asked for."""
+        return "made" in vars(self)
+
     @cached_property
     def made(self) -> IdealGasReservoir:
         """Its molecules."""
@@ -160,8 +165,7 @@ class Exchanges:
             counts=(self.counts["insertion"], self.counts["deletion"]),
             inspect=self._compare_trial,
             fix=fix,
-            total=True,
-            virial=True,
+            whole=True,
         )
 
     def answer(self, step: int, tags: NDArray[np.int64], x: NDArray[np.float64], f: NDArray[np.float64]) -> None:
@@ -186,9 +190,12 @@ class Exchanges:
         lines = list(self._trials)
         for move, counts in self.counts.items():
             lines.append(f"{move}: {counts.evaluated} evaluated, {counts.overlap} overlap, {counts.holes} holes")
+        if not self._reservoir.is_made:
+            return lines
         means = np.array(self._reservoir.made.mean_energies)
         energy = estimate_mean(means, detect_equilibration=False)
-        value, error = energy.mean + self._judge.atomic_energy_of_molecule, energy.error or 0.0
+        value = energy.mean + self._judge.atomic_energy_of_molecule
+        error = energy.error if np.isfinite(energy.error) else 0.0  # an atom alone has one energy
         return [*lines, f"ideal gas: {value:.9g} eV, error {error:.3g}, {len(means)} sweeps"]
 
     def save_candidates(self) -> None:

@@ -42,6 +42,7 @@ __all__ = [
     "check_force_field",
     "check_lammps",
     "check_lammps_of_run",
+    "check_launcher",
     "check_learning",
     "check_loadings",
     "check_model",
@@ -125,13 +126,21 @@ def check_exchange(inputs: Mapping[str, Any]) -> str | None:
         "codes['lammps'] is given, but gcmc.engine is not lammps; set it, or give no such code": (
             parameters["gcmc"]["engine"] != "lammps"
         ),
-        f"code {code.label} is not {LAUNCHER}: fix gcmc with MACE alone gives wrong loadings (docs: LAMMPS); "
-        f"give {LAUNCHER}, which runs in any LAMMPS that Python can load, or no such code": not _is_launcher(code),
         "isotherm.batch puts the pressures into one job of the worker; set it to false for codes['lammps']": (
             parameters["isotherm"]["batch"]
         ),
     }
-    return next((message for message, is_so in refusals.items() if is_so), None) or _check_lammps_code(code)
+    return next((message for message, is_so in refusals.items() if is_so), None) or check_launcher(code)
+
+
+def check_launcher(code: orm.AbstractCode) -> str | None:
+    """Refuse a LAMMPS whose ``fix gcmc`` nobody puts right, or that AiiDA cannot drive."""
+    if _is_launcher(code):
+        return _check_lammps_code(code)
+    return (
+        f"code {code.label} is not {LAUNCHER}: fix gcmc with MACE alone gives wrong loadings (docs: LAMMPS); "
+        f"give {LAUNCHER}, which runs in any LAMMPS that Python can load, or no such code"
+    )
 
 
 def check_lammps_of_run(inputs: Mapping[str, Any]) -> str | None:
@@ -141,6 +150,8 @@ def check_lammps_of_run(inputs: Mapping[str, Any]) -> str | None:
     parameters = inputs["parameters"]
     checks = {"sampling": check_lammps, "gcmc": check_exchange}
     asked = [check for section, check in checks.items() if parameters[section]["engine"] == "lammps"]
+    if "lammps_model" in inputs and check_lammps not in asked:
+        return "lammps_model is for sampling by a LAMMPS of your own; set sampling.engine to lammps, or give none"
     if not asked:
         return "codes['lammps'] is given, but neither sampling.engine nor gcmc.engine is lammps; set one of them"
     return first_message([check(inputs) for check in asked])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,17 +12,21 @@ from aiida.engine import ExitCode, WorkChain, calcfunction, if_
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
 from aiida_mofmace.calculations import lammps_script
+from aiida_mofmace.calculations.base import worker_digest
 from aiida_mofmace.calculations.md_gcmc import MdGcmcCalculation
+from aiida_mofmace.calculations.validators import check_lammps_exchange, check_lammps_gas, first_message
 from aiida_mofmace.data.frames import FramesData
+from aiida_mofmace.worker.errors import WorkerError
 from aiida_mofmace.worker.kernels.frames import Frames
 from aiida_mofmace.worker.kernels.gases import Gas
 from aiida_mofmace.worker.kernels.lammps_molecule import molecule_file
 from aiida_mofmace.worker.lmp_gcmc import CANDIDATES
-from aiida_mofmace.worker.plain_values import to_plain
+from aiida_mofmace.worker.results import to_plain
 
+from .checks import check_launcher
 from .fine_tune_base import last_lines
 from .harvest import reason
-from .lammps_gcmc_reading import ERRORS, GcmcReading
+from .lammps_gcmc_reading import GcmcReading
 from .lammps_jobs import (
     WALL_FRACTION,
     lammps_job,
@@ -30,6 +35,33 @@ from .lammps_jobs import (
 )
 
 __all__ = ["LammpsGcmcWorkChain", "read_gcmc", "write_gcmc"]
+
+
+_OUT_OF_MEMORY = 110  # what AiiDA's scheduler plugins say of such a job
+
+
+def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
+    """Refuse what LAMMPS cannot do, a program that nobody puts right, and the state of another engine."""
+    if not {"gcmc", "lammps_code"} <= set(inputs) or not {"parameters", "gas"} <= set(inputs["gcmc"]):
+        return None
+    job = inputs["gcmc"]
+    parameters = {**job["parameters"].get_dict(), "engine": "lammps"}
+    return first_message(
+        [
+            check_launcher(inputs["lammps_code"]),
+            check_lammps_exchange(parameters),
+            check_lammps_gas(parameters, job["gas"]),
+            _check_state(job["checkpoint"]) if "checkpoint" in job else None,
+        ]
+    )
+
+
+def _check_state(checkpoint: orm.SinglefileData) -> str | None:
+    try:
+        _, arrays, _ = read_checkpoint(checkpoint)
+    except WorkerError as error:
+        return str(error)
+    return None if "lammps_restart" in arrays else "the checkpoint is of another engine; begin without one"
 
 
 @calcfunction
@@ -89,6 +121,7 @@ class LammpsGcmcWorkChain(WorkChain):
         super().define(spec)
         spec.expose_inputs(MdGcmcCalculation, namespace="gcmc")
         spec.input("lammps_code", valid_type=orm.AbstractCode, help="mofmace-lmp, set up for `lammps.raw`.")
+        spec.inputs.validator = validate_inputs
         outputs = ("trajectory", "timeseries", "results", "checkpoint", "candidates")
         spec.expose_outputs(MdGcmcCalculation, include=outputs)
         spec.outputs["results"].required = False
@@ -113,10 +146,11 @@ class LammpsGcmcWorkChain(WorkChain):
             "model": lammps_script.model_name(inputs.model.filename),
             "wall_seconds": WALL_FRACTION * self.ctx.options["max_wallclock_seconds"],
             "check_first_frame": True,
+            "worker": worker_digest(),
             "lammps_seed": 1 + inputs.seed.value % (2**31 - 2),
         }
         content["fugacity"] = content.get("fugacity") or content["pressure"]
-        self.ctx.parameters = orm.Dict(content)
+        self.ctx.parameters = orm.Dict(content).store()  # or no checkpoint of this process could be written
         self.ctx.checkpoint = inputs.checkpoint if "checkpoint" in inputs else None
 
     def should_run_start(self) -> bool:
@@ -135,7 +169,9 @@ class LammpsGcmcWorkChain(WorkChain):
         """Take the first frame."""
         node = self.ctx.start
         if not node.is_finished_ok or "checkpoint" not in node.outputs:
-            return self._exit("ERROR_START_FAILED", message=reason(node))
+            codes = MdGcmcCalculation.exit_codes
+            was_killed = node.exit_status in (codes.ERROR_NO_OUTPUT.status, codes.ERROR_STOPPED_EARLY.status)
+            return self._exit("ERROR_NO_OUTPUT" if was_killed else "ERROR_START_FAILED", message=reason(node))
         self.ctx.checkpoint = node.outputs.checkpoint
         return None
 
@@ -167,21 +203,19 @@ class LammpsGcmcWorkChain(WorkChain):
             return self._exit("ERROR_WRONG_ENGINE", message=results["mistake"])
         explosion = results.get("explosion")
         if not explosion and "checkpoint" not in read:
-            if "error" not in results and not _has_errors(node):
-                return self._exit("ERROR_NO_OUTPUT", message=reason(node))
-            return self._exit("ERROR_LAMMPS_FAILED", message=results.get("error", "LAMMPS"), log=last_lines(node))
+            return self._broken_off(node, results.get("error", ""))
         self.out_many(read)
         if explosion:
             empty = "timeseries" not in read
             return self._exit("ERROR_EXPLOSION", message=explosion["message"]) if empty else None
         return None if results["steps_done"] >= results["steps_total"] else self._exit("ERROR_STOPPED_EARLY")
 
+    def _broken_off(self, node: orm.CalcJobNode, error: str) -> ExitCode:
+        """Say that the chunk is to be repeated, or why that would be in vain."""
+        if error or node.exit_status == _OUT_OF_MEMORY:
+            return self._exit("ERROR_LAMMPS_FAILED", message=error or reason(node), log=last_lines(node))
+        return self._exit("ERROR_NO_OUTPUT", message=f"{reason(node)}. {last_lines(node)}")
+
     def _exit(self, label: str, **values: str) -> ExitCode:
         code: ExitCode = getattr(self.exit_codes, label)
         return code.format(**values)
-
-
-def _has_errors(node: orm.CalcJobNode) -> bool:
-    """Whether LAMMPS or mofmace-lmp said why it ended."""
-    repository = node.outputs.retrieved.base.repository
-    return ERRORS in repository.list_object_names() and "ERROR" in repository.get_object_content(ERRORS, mode="r")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -31,9 +32,9 @@ from aiida_mofmace.worker.programs.simulation import Guard, describe_explosion
 
 from .lammps_jobs import explosion_of, first_frame, has_wrong_frame, read_checkpoint, read_output
 
-__all__ = ["ERRORS", "GcmcReading"]
+__all__ = ["GcmcReading"]
 
-ERRORS = "_scheduler-stderr.txt"
+_ERRORS = "_scheduler-stderr.txt"
 _ENGINE = "lammps of aiida-lammps"  # whose checkpoints hold a restart file of LAMMPS
 _MOVES = ("insertion", "deletion")
 _COLUMNS = ("step", "loading", "potential_energy", "temperature")
@@ -55,6 +56,7 @@ class GcmcReading:
         self._p, self._repository = parameters, retrieved.base.repository
         self._names = self._repository.list_object_names()
         self._state, self._arrays, self._values = read_checkpoint(checkpoint)
+        self._errors = (self._content(_ERRORS) or b"").decode(errors="replace")
         self._gas = Gas.from_dict(parameters["gas"])
         self._back = lammps_script.rotation(self._state.cell).T
         self.output: LammpsOutput = read_output(retrieved)
@@ -79,15 +81,20 @@ class GcmcReading:
     @property
     def mistake(self) -> str | None:
         """What LAMMPS or its model has got wrong, as far as it was compared; None if all is right."""
-        errors = (self._content(ERRORS) or b"").decode(errors="replace")
-        if _WRONG in errors:
-            return errors.partition(_WRONG)[2].partition("\n")[0]
+        if _WRONG in self._errors:
+            return self._errors.partition(_WRONG)[2].partition("\n")[0]
         frame = first_frame(self.output, self._state)
         if has_wrong_frame(frame):
             return f"the first frame differs from a direct evaluation: {frame}"
-        if self.output.last_step is not None and not self.output.counts:
-            return "no trial was compared with a direct evaluation; only mofmace-lmp does so"
+        if len(self._blocks()) and self.output.launcher is None:
+            return "no trial was compared with a direct evaluation, for this was not done by mofmace-lmp"
         return None
+
+    @property
+    def failure(self) -> str:
+        """What LAMMPS or mofmace-lmp said as they broke off; empty if nothing."""
+        found = re.search(r"^(ERROR|Traceback).*", self._errors, re.MULTILINE)
+        return self.output.error or (found[0] if found else "")
 
     def _content(self, name: str) -> bytes | None:
         return self._repository.get_object_content(name, mode="rb") if name in self._names else None
@@ -217,12 +224,12 @@ class GcmcReading:
             "steps_per_second": self.output.steps_per_second,
             "comparison": self._comparison(),
             "engine": _ENGINE,
-            "versions": {"lammps": self.output.version},
+            "versions": {"lammps": self.output.version, **(self.output.launcher or {})},
         }
         if self.explosion is not None:
             results["explosion"] = self.explosion | {"message": describe_explosion(self.explosion)}
-        told = {"mistake": self.mistake, "error": self.output.error or None}
-        return results | {name: text for name, text in told.items() if text is not None}
+        told = {"mistake": self.mistake, "error": self.failure}
+        return results | {name: text for name, text in told.items() if text}
 
     def checkpoint(self) -> orm.SinglefileData:
         """Return what the next job goes on from: the first frame, the series, and LAMMPS's own restart file."""

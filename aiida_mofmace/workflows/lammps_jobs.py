@@ -15,8 +15,8 @@ from aiida_mofmace.calculations import lammps_script
 from aiida_mofmace.parsers.lammps_output import LammpsOutput, parse_output
 from aiida_mofmace.worker.kernels.checkpoint import load_checkpoint
 from aiida_mofmace.worker.kernels.dynamics import MdState
-from aiida_mofmace.worker.plain_values import to_plain
 from aiida_mofmace.worker.programs.simulation import Guard
+from aiida_mofmace.worker.results import to_plain
 
 __all__ = [
     "WALL_FRACTION",

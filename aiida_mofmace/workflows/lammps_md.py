@@ -14,14 +14,15 @@ from aiida.engine.processes.workchains.workchain import WorkChainSpec
 from numpy.typing import NDArray
 
 from aiida_mofmace.calculations import lammps_script
+from aiida_mofmace.calculations.base import worker_digest
 from aiida_mofmace.calculations.mace_md import MaceMdCalculation
 from aiida_mofmace.data.frames import FramesData
 from aiida_mofmace.parsers.lammps_output import LammpsOutput, parse_dump
 from aiida_mofmace.worker.kernels.dynamics import MdState
 from aiida_mofmace.worker.kernels.frames import Frames
-from aiida_mofmace.worker.plain_values import to_plain
 from aiida_mofmace.worker.programs.md import md_averages
 from aiida_mofmace.worker.programs.simulation import Guard, describe_explosion
+from aiida_mofmace.worker.results import to_plain
 
 from .fine_tune_base import last_lines
 from .functions import join_trajectories
@@ -193,6 +194,7 @@ class LammpsMdWorkChain(WorkChain):
         self.ctx.model = self.inputs.lammps_model if "lammps_model" in self.inputs else self.inputs.md.model
         content["model"] = lammps_script.model_name(self.ctx.model.filename)
         content["wall_seconds"] = WALL_FRACTION * self.ctx.options["max_wallclock_seconds"]
+        content["worker"] = worker_digest()
         content["check_first_frame"] = bool(content.get("check_first_frame"))
         self.ctx.content = content
         self.ctx.parts, self.ctx.jobs, self.ctx.is_finished = {}, 0, False

@@ -91,7 +91,7 @@ def test_the_script(state: MdState) -> None:
         # 5 times 300 K and six standard deviations of six degrees of freedom
         assert f"fix temperature all halt 1 v_temperature > {300.0 * (5.0 + 6.0 * (2.0 / 6.0) ** 0.5)!r} " in text
         assert "timer timeout 1:02:05 every 1\nrun 1000 upto\n" in text
-        assert text.endswith("write_restart state.restart\n")
+        assert text.endswith("write_restart state.restart\nprint 'last step: $(step)'\n")
     assert "reference" not in first_script({**PARAMETERS, "check_first_frame": False}, state).partition("reset")[2]
     pressed = first_script({**PARAMETERS, "pressure": 1e5}, state)
     assert "fix bath all npt temp 300.0 300.0 0.05 tchain 3 tri 1.0 1.0 1.0 mtk yes\n" in pressed

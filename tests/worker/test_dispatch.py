@@ -17,7 +17,7 @@ import pytest
 from aiida_mofmace import worker
 from aiida_mofmace.worker.__main__ import main
 from aiida_mofmace.worker.errors import WorkerError
-from aiida_mofmace.worker.plain_values import to_plain
+from aiida_mofmace.worker.results import to_plain
 from aiida_mofmace.worker.stopping import StopRequest
 
 

@@ -147,6 +147,24 @@ def test_fix_gcmc_in_a_script_of_ones_own(folder: Path, framework: Atoms) -> Non
     np.testing.assert_allclose(images[-1].get_forces(), found[-1].forces, atol=1e-6)
 
 
+def test_fix_gcmc_in_another_file_is_refused(folder: Path, framework: Atoms) -> None:
+    """Its trials would be answered as plain frames, the deleted molecule among them."""
+    Path("tiny.model").write_bytes(STARTER_MODEL.read_bytes())
+    script = of_molecules(framework, first_type=5).replace("Al C H O  #", "Al C H O C O O  #")
+    Path("more.in").write_text(EXCHANGE.replace("gcmc 2 20", "gcmc 2 2000").replace("pressure 3e6", "pressure 1e12"))
+    Path("input.in").write_text(f"{script}include more.in\n")
+    ended = subprocess.run(LAUNCHER, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "ERROR (bad_input): fix gcmc must stand in the script itself" in ended.stderr
+
+
+def test_the_cutoff_is_taken_from_lammps_wherever_the_command_stands() -> None:
+    text = f"{MOLECULE}{GCMC} overlap_cutoff 1.5  # Angstrom\n{SCRIPT}{GCMC.replace('fix 1', '# fix 1')}\n"
+    script = Script(text)
+    assert script.exchange is not None and script.exchange.minimum_distance == 1.5
+    assert "full_energy  # Angstrom" in script.before and "overlap_cutoff" not in script.before + script.after
+
+
 def test_a_framework_that_cannot_be_told_from_the_molecules(folder: Path, framework: Atoms) -> None:
     """The process ends at once, with LAMMPS in the middle of a run: nothing after it in the script is done."""
     script = of_molecules(framework, first_type=2).replace("Al C H O  #", "Al C H O C O O  #")

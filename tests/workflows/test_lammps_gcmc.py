@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from aiida import orm
 from aiida.engine import run_get_node
+from aiida.plugins import CalculationFactory
 from ase import units
 
 from aiida_mofmace.calculations import lammps_script
+from aiida_mofmace.calculations.md_gcmc import MdGcmcCalculation
 from aiida_mofmace.starter import STARTER_MODEL
 from aiida_mofmace.worker.kernels.checkpoint import save_checkpoint
 from aiida_mofmace.worker.kernels.dynamics import MdState
@@ -25,7 +27,7 @@ from aiida_mofmace.workflows.active_learning import ActiveLearningWorkChain
 from aiida_mofmace.workflows.checks import check_exchange
 from aiida_mofmace.workflows.gcmc_runs import remains_of
 from aiida_mofmace.workflows.isotherm import MDGCMCIsothermWorkChain
-from aiida_mofmace.workflows.lammps_gcmc import LammpsGcmcWorkChain, read_gcmc
+from aiida_mofmace.workflows.lammps_gcmc import LammpsGcmcWorkChain, read_gcmc, validate_inputs
 from aiida_mofmace.workflows.main import MofMaceWorkChain
 from aiida_mofmace.workflows.sampling import SamplingWorkChain
 
@@ -210,7 +212,8 @@ def printed(**more: str) -> orm.FolderData:
 
 
 _FILES = {"output": "lammps.out", "errors": "_scheduler-stderr.txt"}
-TABLE = """first frame: energy -13.5 eV, forces off by 1e-07 0 0 eV/Angstrom
+LAUNCHER = "model by mofmace-lmp: python 3.11.2, torch 2.13.0\n"
+TABLE = f"""{LAUNCHER}first frame: energy -13.5 eV, forces off by 1e-07 0 0 eV/Angstrom
    Step Temp PotEng Econserve Volume c_closest v_loading f_exchange[3] f_exchange[4] f_exchange[5] f_exchange[6]
          5 300.0          -13.5           -13.0           216.0          0.96         1  9 0 11 1
         10 310.0          -13.4           -13.0           216.0          0.96         0  12 0 28 1
@@ -225,7 +228,8 @@ ideal gas: -2.5 eV, error 0.01, 13 sweeps
     ("texts", "mistake", "explosion", "blocks"),
     [
         ({"output": TABLE + COUNTS}, None, None, 2),
-        ({"output": TABLE + "last step: 10\n"}, "no trial was compared", None, 2),
+        ({"output": TABLE.replace(LAUNCHER, "")}, "no trial was compared", None, 2),
+        ({"output": TABLE + "last step: 10\n"}, None, None, 2),
         ({"output": TABLE, "errors": "ERROR (wrong_engine): the first trial deletion\n"}, "the first trial", None, 2),
         ({"output": TABLE.replace("-13.5 eV", "-14.5 eV") + COUNTS}, "the first frame differs", None, 2),
         ({"output": TABLE + "ERROR: Lost atoms: original 5 current 1\n"}, None, "not_finite", 1),
@@ -247,6 +251,8 @@ def test_what_a_job_has_left(
     assert "timeseries" in found or not blocks
     assert "checkpoint" not in found
     assert results["steps_done"] == (10 if explosion else 1)
+    if LAUNCHER in texts.get("output", ""):
+        assert results["versions"] == {"lammps": "", "python": "3.11.2", "torch": "2.13.0"}
     if COUNTS in texts.get("output", "") and not mistake:
         assert results["acceptance"]["deletion"] == dict(attempted=28, accepted=1, evaluated=20, overlap=0, holes=0)
         assert results["ideal_gas"]["energy"] == -2.5
@@ -288,6 +294,61 @@ def test_what_it_cannot_do_is_refused(lammps: dict[str, Any], sections: dict[str
         isotherm(own, sections.get("gcmc"))
 
 
+def test_a_chain_by_itself_refuses_as_well(lammps: dict[str, Any], aiida_code_installed: Any) -> None:
+    """Another program, parameters that LAMMPS has no use of, and the state that another engine has left."""
+    process = isotherm(lammps)
+    process.submit_run("pressure_00_chunk_00")
+    _, inputs = process.submitted[-1]
+    assert validate_inputs(inputs, None) is None
+    build = aiida_code_installed(label="lmp", default_calc_job_plugin="lammps.raw", filepath_executable="/bin/true")
+    assert "code lmp is not mofmace-lmp" in str(validate_inputs({**inputs, "lammps_code": build}, None))
+    parameters = {**inputs["gcmc"]["parameters"].get_dict(), "engine": "native", "trial_places": 9}
+    many = {**inputs, "gcmc": {**inputs["gcmc"], "parameters": orm.Dict(parameters)}}
+    assert "tries one place at a time" in str(validate_inputs(many, None))
+    other = {**inputs, "gcmc": {**inputs["gcmc"], "checkpoint": start()}}
+    assert "the checkpoint is of another engine" in str(validate_inputs(other, None))
+    other["gcmc"]["checkpoint"] = orm.SinglefileData(io.BytesIO(b"no archive"), filename="checkpoint.npz")
+    assert "is no checkpoint" in str(validate_inputs(other, None))
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"), [(301, "ERROR_NO_OUTPUT"), (400, "ERROR_NO_OUTPUT"), (304, "ERROR_START_FAILED")]
+)
+def test_a_first_step_that_ends_badly(lammps: dict[str, Any], status: int, expected: str) -> None:
+    """One that was killed is repeated with its chunk, as that of the worker would be."""
+    process = isotherm(lammps)
+    process.submit_run("pressure_00_chunk_00")
+    process_class, inputs = process.submitted[-1]
+    chain = process_of(process_class, **inputs)
+    chain.setup()
+    assert chain.ctx.parameters.is_stored
+    chain.ctx.start = finished(MdGcmcCalculation, {}, exit_status=status, message="killed")
+    assert chain.inspect_start() == getattr(chain.exit_codes, expected).format(message=f"<{chain.ctx.start.pk}> killed")
+
+
+@pytest.mark.parametrize(
+    ("errors", "status", "expected"),
+    [
+        ("slurmstepd: error: *** JOB 7 CANCELLED, ORTE_ERROR_LOG ***\n", None, 301),
+        ("ERROR: CUDA out of memory\n", None, 313),
+        ("", 110, 313),
+    ],
+)
+def test_a_job_that_broke_off(lammps: dict[str, Any], errors: str, status: int | None, expected: int) -> None:
+    """What was killed is repeated from the checkpoint; what would fail again is not."""
+    process = isotherm(lammps)
+    process.submit_run("pressure_00_chunk_00")
+    process_class, inputs = process.submitted[-1]
+    chain = process_of(process_class, **inputs)
+    chain.setup()
+    chain.ctx.checkpoint = start()
+    retrieved = printed(output=TABLE, errors=errors)
+    chain.ctx.lammps = finished(CalculationFactory("lammps.raw"), {"retrieved": retrieved}, exit_status=status or 351)
+    code = chain.inspect_lammps()
+    assert code.status == expected, code
+    assert "timeseries" not in chain.outputs
+
+
 def test_a_mixture_is_refused(codes: dict[str, Any]) -> None:
     inputs = {"parameters": orm.Dict({"gcmc": {"engine": "lammps"}}), "gas": orm.Dict({"components": []})}
     message = check_exchange(inputs)
@@ -298,6 +359,13 @@ def test_a_lammps_that_nobody_puts_right_is_refused(lammps: dict[str, Any], aiid
     build = aiida_code_installed(label="lmp", default_calc_job_plugin="lammps.raw", filepath_executable="/bin/true")
     with pytest.raises(ValueError, match="code lmp is not mofmace-lmp: fix gcmc with MACE alone gives wrong loadings"):
         isotherm({**lammps, "lammps": build})
+
+
+def test_a_converted_model_is_for_sampling_alone(lammps: dict[str, Any]) -> None:
+    overrides = {"gcmc": {"engine": "lammps", "trial_places": 1}}
+    codes = {name: code for name, code in lammps.items() if name in ("worker", "cp2k", "lammps")}
+    with pytest.raises(ValueError, match="lammps_model is for sampling by a LAMMPS of your own"):
+        MofMaceWorkChain.get_builder_from_protocol(codes, mil_120(), overrides=overrides, lammps_model=STARTER_MODEL)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from ase.geometry.cell import cell_to_cellpar
 from numpy.typing import NDArray
 
 from ..errors import WorkerError
-from .dynamics import MdState
+from .dynamics import CHAIN_LENGTH, MdState
 from .model import Configuration, MaceEvaluator, Potential
 
 __all__ = ["VELOCITY", "LammpsEngine", "box_of", "image_flags", "open_lammps", "set_virial"]
@@ -29,7 +29,6 @@ VELOCITY = 1000.0 * units.fs  # Å/ps for one Å per ASE time unit
 _VIRIAL = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))  # components in the order of LAMMPS
 _BAR = 1e5 * units.Pascal  # eV/Å³
 _RESTART = "lammps.restart"
-_CHAIN_LENGTH = 3
 
 
 def open_lammps(*arguments: str) -> Any:
@@ -121,7 +120,7 @@ class LammpsEngine:
         self._run("pair_style zero 4.0", "pair_coeff * *", "fix potential all external pf/callback 1 1")
         self._run(f"fix_modify potential {self._CONTRIBUTES}")
         self._lammps.set_fix_external_callback("potential", self._answer, None)
-        bath = f"temp {temperature} {temperature} {thermostat_time / 1000.0} tchain {_CHAIN_LENGTH}"
+        bath = f"temp {temperature} {temperature} {thermostat_time / 1000.0} tchain {CHAIN_LENGTH}"
         if pressure is None:
             self._run(f"fix bath all nvt {bath}")
         else:

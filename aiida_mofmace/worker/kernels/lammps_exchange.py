@@ -17,6 +17,7 @@ import numpy as np
 from ase.data import atomic_masses
 from numpy.typing import NDArray
 
+from ..errors import WorkerError
 from .dynamics import draw_momenta, remove_drift
 from .exchange import MoveCounts, MoveRules
 from .gases import Gas
@@ -25,10 +26,10 @@ from .ideal_gas import Molecule, isolated
 from .lammps_engine import VELOCITY, box_of, image_flags, set_virial
 from .model import Configuration, Evaluation, MaceEvaluator, Potential
 
-__all__ = ["ExchangeJudge", "LammpsTrial", "Source"]
+__all__ = ["GROUP_ALL", "ExchangeJudge", "LammpsTrial", "Source"]
 
 Array = NDArray[np.float64]
-_ALL = 1  # the bit of the group "all" in the mask of an atom
+GROUP_ALL = 1  # the bit of the group "all" in the mask of an atom, which those of a trial deletion lack
 _MOST_HOLES = 100  # kept for active learning; one that is met more often looks the same
 _REFUSED = 1e60  # eV; LAMMPS accepts no trial of such an energy
 
@@ -109,8 +110,8 @@ class ExchangeJudge:
     :param counts: of insertions and deletions so far
     :param inspect: is shown the first trial of each kind before LAMMPS has the answer
     :param fix: name of the ``fix external``
-    :param total: whether LAMMPS is told total energies; else those of the interaction, which count from the atoms
-    :param virial: whether LAMMPS is told the virial; the potential must give stresses
+    :param whole: whether LAMMPS is told the virial and total energies, for a script may print them; the potential must
+        give stresses. Else it is told energies of the interaction, which count from the atoms
     """
 
     def __init__(
@@ -126,10 +127,9 @@ class ExchangeJudge:
         counts: tuple[MoveCounts, MoveCounts],
         inspect: Callable[[str, LammpsTrial], None],
         fix: str,
-        total: bool = False,
-        virial: bool = False,
+        whole: bool = False,
     ):
-        self._fix, self._total, self._virial = fix, total, virial
+        self._fix, self._whole = fix, whole
         self._lammps, self._potential, self._framework_numbers = lammps, potential, framework
         self._gas, self._reservoir, self._rules, self._rng = gas, reservoir, rules, rng
         self._insertions, self._deletions = counts
@@ -164,14 +164,17 @@ class ExchangeJudge:
         :param tags: of its atoms, shape (n,)
         :param x: positions in Å, shape (n, 3); those of a molecule that it tries to insert are changed in place
         :param f: forces in eV/Å, shape (n, 3); changed in place
+        :raises WorkerError: kind nan
         """
+        if not np.all(np.isfinite(x)):
+            raise WorkerError("nan", f"positions at step {step} are no numbers")
         order = np.argsort(tags)
         flags, mask = image_flags(self._lammps, len(tags)), self._lammps.numpy.extract_atom("mask")[: len(tags)]
         frame = _Frame(np.asarray(tags[order]), (x + flags @ box_of(self._lammps))[order])
         if step != self._step and not any(known.frame.is_same(frame) for known in self._known):
             self._known = [_Known(frame, self._energies(frame, forces=True))]
         self._step = step
-        deleted = frame.tags[(mask[order] & _ALL) == 0]
+        deleted = frame.tags[(mask[order] & GROUP_ALL) == 0]
         known = next((known for known in self._known if known.frame.is_same(frame)), None)
         if len(deleted):
             assert known is not None
@@ -183,14 +186,14 @@ class ExchangeJudge:
         self._lammps.fix_external_set_energy_global(self._fix, energy)
 
     def _energies(self, frame: _Frame, forces: bool = False) -> Evaluation:
-        if forces and self._virial:
+        if forces and self._whole:
             assert isinstance(self._potential, MaceEvaluator), "the virial needs a potential with stresses"
             return self._potential.evaluate([self._configuration(frame)], stress=True)[0]
         return self._potential.evaluate([self._configuration(frame)], forces=forces)[0]
 
     def _told(self, known: _Known) -> float:
         """Energy in eV of a trial for LAMMPS, whose differences are those that the acceptance rule asks for."""
-        first = self._known[0].found.atomic_energy if self._total else 0.0
+        first = self._known[0].found.atomic_energy if self._whole else 0.0
         return known.energy + first
 
     def _configuration(self, frame: _Frame) -> Configuration:
@@ -277,7 +280,7 @@ class ExchangeJudge:
             self._renew_momenta(known, order)
             known.offset = 0.0
             self._known = [known]
-        return known.found.energy if self._total else known.found.interaction_energy
+        return known.found.energy if self._whole else known.found.interaction_energy
 
     def _renew_momenta(self, after: _Known, order: NDArray[np.int64]) -> None:
         """Draw the momenta of new atoms; the centre of mass is let go and brought to rest again, as in exchange.py."""
