@@ -27,6 +27,17 @@ __all__ = ["run"]
 @submission_options
 @click.option("--worker-code", metavar="LABEL", help="Python with mace-torch. Default: worker@localhost.")
 @click.option("--cp2k-code", metavar="LABEL", help="CP2K. Default: cp2k@localhost where it is set up.")
+@click.option(
+    "--lammps-code",
+    metavar="LABEL",
+    help="LAMMPS for the engines that the overrides set to lammps, such as mofmace-lmp@localhost. Default: none.",
+)
+@click.option(
+    "--lammps-model",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Foundation model as the code of LAMMPS reads it, unless that is mofmace-lmp.",
+)
 @click.option("--uff", is_flag=True, help="Also the isotherm of UFF and a rigid framework.")
 @charges_option
 @click.option("--model", metavar="NAME|FILE", help="Foundation model. Default: the protocol's.")
@@ -38,6 +49,7 @@ def run(
     overrides: Path | None,
     worker_code: str | None,
     cp2k_code: str | None,
+    lammps_code: str | None,
     uff: bool,
     charges: str | None,
     no_follow: bool,
@@ -61,8 +73,10 @@ def run(
             raise ValueError(
                 f"{cif.name} holds no charges: have them made by `mofmace uff {cif.name}`, give its PK as --charges"
             )
+        labels = {"worker": worker_code, "cp2k": cp2k_code, "raspa": None}
+        labels |= {} if lammps_code is None else {"lammps": lammps_code}
         return MofMaceWorkChain.get_builder_from_protocol(
-            codes=load_codes({"worker": worker_code, "cp2k": cp2k_code, "raspa": None}, needed="worker"),
+            codes=load_codes(labels, needed="worker"),
             structure=structure,
             gas=gas,
             charges=found,

