@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from click.testing import CliRunner
 from aiida_mofmace.cli import mofmace
 from aiida_mofmace.data.dataset import LabelledDatasetData
 from aiida_mofmace.data.label import DftLabelData
+from aiida_mofmace.report.collect import collect
 from aiida_mofmace.report.html import write_report
 from aiida_mofmace.report.labels import find_labels
 from aiida_mofmace.report.summary import summary
@@ -257,12 +259,20 @@ def test_main_job_with_uff(worker_code: orm.Code, cp2k_code: orm.Code, raspa_cod
 @pytest.mark.slow
 @pytest.mark.cp2k
 def test_main_job_with_lammps_and_ab_initio_md(worker_code: orm.Code, cp2k_code: orm.Code) -> None:
-    """LAMMPS makes the steps of sampling, CP2K's own MD gives labels beside it; both are in the first dataset."""
+    """LAMMPS samples and makes the isotherm, CP2K's own MD gives labels beside it; both are in the first dataset."""
+    pytest.importorskip("aiida_lammps", reason="the extra `lammps` is not installed")
+    lammps = orm.InstalledCode(
+        label="mofmace-lmp",
+        computer=worker_code.computer,
+        filepath_executable=str(shutil.which("mofmace-lmp")),
+        default_calc_job_plugin="lammps.raw",
+    ).store()
     ab_initio = {"loadings": [0, 1], "steps": 24, "equilibration_steps": 4, "stride": 4, "labels": 3}
     node = run_main(
-        {"worker": worker_code, "cp2k": cp2k_code},
+        {"worker": worker_code, "cp2k": cp2k_code, "lammps": lammps},
         mil_120(),
         sampling=TINY["sampling"] | {"engine": "lammps"},
+        gcmc={"engine": "lammps", "trial_places": 1},
         aimd=ab_initio,
     )
     assert node.outputs.dataset.base.attributes.get("rounds") == [10, 6, 3]
@@ -270,3 +280,9 @@ def test_main_job_with_lammps_and_ab_initio_md(worker_code: orm.Code, cp2k_code:
     assert sum(group.startswith("aimd_300K_") for group in groups) == 6
     assert len(groups) == 10 + 6 + 3 + 4
     assert "23 made (23 at GFN1-xTB), 0 failed" in summary(node)
+    chunks = [each for each in node.called_descendants if each.process_label == "LammpsGcmcWorkChain"]
+    assert len(chunks) == 4 and all(each.is_finished_ok for each in chunks), [each.exit_message for each in chunks]
+    loadings = [row["loading"] for row in collect(node)["timeseries"]]
+    assert [len(series) for series in loadings] == [40, 40]
+    trial = chunks[-1].outputs.results["comparison"]["deletion"]
+    assert trial["engine"] == pytest.approx(trial["direct"], abs=1e-3)
