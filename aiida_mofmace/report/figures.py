@@ -250,7 +250,7 @@ def _isotherm_legend(
     if isotherm.get("points"):
         entries.append(LegendEntry(f"MACE MD-GCMC, {isotherm['temperature_K']:g} K", "s1"))
     if not all(point["converged"] for point in isotherm.get("points", [])):
-        entries.append(LegendEntry("not converged (step limit)", "s1", hollow=True))
+        entries.append(LegendEntry("not converged", "s1", hollow=True))
     if uff.get("points"):
         entries.append(LegendEntry(f"UFF, rigid framework, {uff['temperature_K']:g} K", "muted", "diamond"))
     for index, curve in enumerate(curves):
@@ -275,6 +275,8 @@ def _isotherm_point(canvas: Canvas, x: Axis, y: Axis, point: dict[str, Any], *, 
             canvas.segment(px - 4, end, px + 4, end, f"error {css}")
     hollow = "" if point.get("converged", True) else " hollow"
     tip = f"{with_error(loading, error, 2, 'mol/kg')} at {point['pressure_Pa'] / BAR:.4g} bar"
+    if point.get("hole_fraction"):
+        tip += f", {100 * point['hole_fraction']:.1f} % of the time in holes of the model"
     canvas.mark(px, y.at(loading), f"mark {css}{hollow}", shape=shape, tip=tip)
 
 

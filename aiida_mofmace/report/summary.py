@@ -12,6 +12,7 @@ from aiida_mofmace.report.progress import duration
 
 __all__ = ["print_summary", "summary", "with_error", "with_power"]
 
+_WORTH_A_WORD = 0.005  # share of their time that molecules sat in holes of the model
 _HIGH = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -125,6 +126,8 @@ def _isotherm(data: dict[str, Any]) -> list[str]:
     ]
     for point in isotherm["points"]:
         mark = "" if point["converged"] else "  not converged"
+        holes = point.get("hole_fraction") or 0.0
+        mark += f", {100 * holes:.0f} % of the time in holes of the model" if holes >= _WORTH_A_WORD else ""
         lines.append(f"{point['pressure_Pa'] / BAR:>8.4g} bar{_amounts(point)}{mark}")
         lines += [f"{name:>12}{_amounts(part)}" for name, part in point.get("components", {}).items()]
     failed = isotherm.get("failed", [])

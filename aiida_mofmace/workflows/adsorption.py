@@ -18,7 +18,16 @@ from aiida_mofmace.worker.kernels.thermodynamics import (
     mole_per_kilogram,
 )
 
-__all__ = ["assemble_heat", "assemble_henry", "assemble_isotherm", "framework_mass", "is_converged", "pool_replicas"]
+__all__ = [
+    "assemble_heat",
+    "assemble_henry",
+    "assemble_isotherm",
+    "framework_mass",
+    "hole_fraction",
+    "is_converged",
+    "judge_points",
+    "pool_replicas",
+]
 
 
 def framework_mass(structure: orm.StructureData) -> float:
@@ -32,12 +41,14 @@ def is_converged(results: Mapping[str, Any], mass: float, section: Mapping[str, 
     A small error alone is not enough: a loading that has hardly changed yet has one too, so one flagged `too_short` is
     never converged. Of a mixture, every component has to fulfil what the whole has to.
 
+    Nor is one whose molecules sat in holes of the model for longer than `max_hole_fraction`.
+
     :param results: of the hybrid MD-GCMC, all chunks so far
     :param mass: of the framework in amu
-    :param section: isotherm section of the parameters: min_steps, min_exchanges, min_effective_samples and error_target
-        in mol/kg
+    :param section: isotherm section of the parameters: min_steps, min_exchanges, min_effective_samples,
+        max_hole_fraction and error_target in mol/kg
     """
-    if results["steps_done"] < section["min_steps"]:
+    if results["steps_done"] < section["min_steps"] or hole_fraction(results) > section["max_hole_fraction"]:
         return False
     parts = [results, *results.get("components", {}).values()]
     errors = [part.get("loading_error") for part in parts]
@@ -50,6 +61,17 @@ def is_converged(results: Mapping[str, Any], mass: float, section: Mapping[str, 
         and min(samples) >= section["min_effective_samples"]
         and mole_per_kilogram(max(errors), mass) <= section["error_target"]
     )
+
+
+def hole_fraction(results: Mapping[str, Any]) -> float:
+    """Return the share of their time that molecules sat in holes of the model, where they bind beyond belief.
+
+    A deletion picks a molecule at random, so it is the share of the deletions evaluated that was refused for a hole. An
+    insertion refused for one does no harm: nothing comes of it.
+    """
+    deletions = results["acceptance"]["deletion"]
+    evaluated: int = deletions.get("evaluated", 0)
+    return deletions.get("holes", 0) / evaluated if evaluated else 0.0
 
 
 def pool_replicas(replicas: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -146,6 +168,19 @@ def assemble_isotherm(structure: orm.StructureData, settings: orm.Dict, **result
     )
 
 
+def judge_points(isotherm: Mapping[str, Any], max_hole_fraction: float) -> tuple[str, dict[str, str]] | None:
+    """Return the label of the exit code for what is wrong with an isotherm, and its values; None if nothing is."""
+    if isotherm["failed"]:
+        failures = "; ".join(f"{point['pressure_Pa']:g} Pa: {point['reason']}" for point in isotherm["failed"])
+        return "WARNING_POINTS_MISSING", {"message": failures}
+    trapped = {f"{point['pressure_Pa']:g}": point["hole_fraction"] for point in isotherm["points"]}
+    trapped = {pressure: share for pressure, share in trapped.items() if share > max_hole_fraction}
+    if trapped:
+        return "WARNING_MODEL_HOLES", {"pressures": ", ".join(trapped), "percent": f"{100 * max(trapped.values()):.0f}"}
+    loose = [f"{point['pressure_Pa']:g}" for point in isotherm["points"] if not point["converged"]]
+    return ("WARNING_NOT_CONVERGED", {"pressures": ", ".join(loose)}) if loose else None
+
+
 def _reason(point: Mapping[str, Any]) -> str:
     """Say why runs of a point failed, naming them where there are several; empty if none did."""
     runs = point["runs"]
@@ -176,6 +211,7 @@ def _point(
         "reason": reason,
         "acceptance": results["acceptance"],
         "model_holes": results.get("model_holes"),
+        "hole_fraction": hole_fraction(results),
         "cell_volume_A3": results.get("mean_volume"),
         "cell_volume_A3_error": results.get("mean_volume_error"),
         "components": {name: _amounts(part, mass) for name, part in components.items()} if len(components) > 1 else {},

@@ -50,6 +50,7 @@ __all__ = [
     "check_one_cell",
     "check_pressures",
     "check_repeats",
+    "validate_isotherm",
 ]
 
 
@@ -165,6 +166,23 @@ def _check_lammps_code(code: orm.AbstractCode) -> str | None:
     if find_spec("aiida_lammps") is None:
         return "codes['lammps'] needs aiida-lammps in the environment of AiiDA: install the extra `lammps`"
     return check_code(code, "lammps.raw")
+
+
+def validate_isotherm(inputs: Mapping[str, Any], _: Any) -> str | None:
+    """Refuse what LAMMPS cannot do, elements that the model does not know, loadings that do not fit into the pores."""
+    if not {"structure", "gas", "model", "parameters", "seed"} <= set(inputs):
+        return None
+    structure, gas = inputs["structure"], inputs["gas"]
+    parameters = inputs["parameters"].get_dict()
+    loadings = [parameters["heat_of_adsorption"]["n_molecules"], parameters["isotherm"]["initial_loading"]]
+    distance = max(parameters["md"]["insertion_minimum_distance"], parameters["gcmc"]["minimum_distance"])
+    return first_message(
+        [
+            check_exchange(inputs),
+            check_model(inputs["model"], structure, gas),
+            check_loadings(structure, gas, loadings, distance, inputs["seed"].value),
+        ]
+    )
 
 
 def check_force_field(gas: orm.Dict) -> str | None:

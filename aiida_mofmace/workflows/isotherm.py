@@ -12,12 +12,19 @@ from aiida.engine.processes.builder import ProcessBuilder
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
 from aiida_mofmace.calculations.md_gcmc_batch import MdGcmcBatchCalculation
-from aiida_mofmace.calculations.validators import first_message
 from aiida_mofmace.data.model import MaceModelData
 
-from .adsorption import assemble_heat, assemble_henry, assemble_isotherm, framework_mass, is_converged, pool_replicas
+from .adsorption import (
+    assemble_heat,
+    assemble_henry,
+    assemble_isotherm,
+    framework_mass,
+    is_converged,
+    judge_points,
+    pool_replicas,
+)
 from .averages import average_job, average_names, henry_gases, is_average
-from .checks import check_exchange, check_loadings, check_model, check_pressures
+from .checks import check_pressures, validate_isotherm
 from .gcmc_runs import batch_inputs, chunk_process, gets_on, remains_of, run_names, was_stopped
 from .harvest import reason
 from .inputs import code_node, foundation_model, gas_node, lammps_inputs
@@ -36,23 +43,6 @@ _BEGINNING = {"steps": 0, "stalled": 0, "state": None, "last": None}
 def validate_pressures(pressures: orm.List | None, _: Any) -> str | None:
     """Refuse pressures that are not positive or not there."""
     return None if pressures is None else check_pressures(pressures.get_list())
-
-
-def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
-    """Refuse elements that the model does not know and loadings that do not fit into the pores."""
-    if not {"structure", "gas", "model", "parameters", "seed"} <= set(inputs):
-        return None
-    structure, gas = inputs["structure"], inputs["gas"]
-    parameters = inputs["parameters"].get_dict()
-    loadings = [parameters["heat_of_adsorption"]["n_molecules"], parameters["isotherm"]["initial_loading"]]
-    distance = max(parameters["md"]["insertion_minimum_distance"], parameters["gcmc"]["minimum_distance"])
-    return first_message(
-        [
-            check_exchange(inputs),
-            check_model(inputs["model"], structure, gas),
-            check_loadings(structure, gas, loadings, distance, inputs["seed"].value),
-        ]
-    )
 
 
 class MDGCMCIsothermWorkChain(RollingWindow):
@@ -79,7 +69,7 @@ class MDGCMCIsothermWorkChain(RollingWindow):
             validator=validate_pressures,
             help="Pressures in Pa; those of the parameters if not given.",
         )
-        spec.inputs.validator = validate_inputs
+        spec.inputs.validator = validate_isotherm
         spec.output("isotherm", valid_type=orm.Dict, help="Points with standard errors, also in mol/kg.")
         spec.output_namespace(
             "timeseries",
@@ -120,6 +110,12 @@ class MDGCMCIsothermWorkChain(RollingWindow):
             704,
             "WARNING_HENRY",
             message="A Henry coefficient is missing or rough, raise henry_coefficient.steps: {message}",
+        )
+        spec.exit_code(
+            705,
+            "WARNING_MODEL_HOLES",
+            message="Molecules sat in holes of the model at {pressures} Pa, for up to {percent} % of their time: these "
+            "loadings are not to be believed; label the candidates of the jobs and train on.",
         )
 
     @classmethod
@@ -363,12 +359,9 @@ class MDGCMCIsothermWorkChain(RollingWindow):
         self.out("timeseries", {key: outputs["timeseries"] for key, outputs in last.items()})
         if self.ctx.heat_failure:
             return self._exit("ERROR_HEAT_FAILED", message=self.ctx.heat_failure)
-        if isotherm["failed"]:
-            failures = "; ".join(f"{point['pressure_Pa']:g} Pa: {point['reason']}" for point in isotherm["failed"])
-            return self._exit("WARNING_POINTS_MISSING", message=failures)
-        loose = [f"{point['pressure_Pa']:g}" for point in isotherm["points"] if not point["converged"]]
-        if loose:
-            return self._exit("WARNING_NOT_CONVERGED", pressures=", ".join(loose))
+        verdict = judge_points(isotherm.get_dict(), self.ctx.section["max_hole_fraction"])
+        if verdict is not None:
+            return self._exit(verdict[0], **verdict[1])
         if not self.ctx.heat_converged:
             return self._exit("WARNING_HEAT_NOT_CONVERGED")
         return self._exit("WARNING_HENRY", message=self.ctx.henry_failure) if self.ctx.henry_failure else None

@@ -394,6 +394,7 @@ class FakeRun:
             "statistical_inefficiency": 18.0 + 5 * index,
             "effective_samples": 110.0 - 24 * index,
             "converged": index != 3,
+            "hole_fraction": 0.04 if index == 3 else 0.0,
             "acceptance": {
                 "insertion": {"attempted": 1000, "overlap": 610, "evaluated": 390, "accepted": 31 - 4 * index},
                 "deletion": {"attempted": 1000, "evaluated": 1000, "accepted": 30 - 4 * index},

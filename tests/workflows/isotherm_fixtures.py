@@ -21,6 +21,7 @@ ISOTHERM = {
     "error_target": 0.1,
     "min_effective_samples": 5,
     "min_exchanges": 4,
+    "max_hole_fraction": 0.01,
 }
 
 NO_HENRY = {"insertions": 0}

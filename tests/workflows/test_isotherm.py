@@ -127,6 +127,12 @@ def test_chunks_end_at_the_limit(chain: Any) -> None:
     assert chain.ctx.window["queue"] == ["pressure_00_chunk_01", "pressure_00_chunk_02"]
 
 
+def holes(**met: int) -> dict[str, dict[str, int]]:
+    """What became of 100 trials of each kind, so many of which met a hole of the model."""
+    common = {"attempted": 100, "evaluated": 100, "accepted": 9}
+    return {move: {**common, "holes": met.get(move, 0)} for move in ("insertion", "deletion")}
+
+
 @pytest.mark.parametrize(
     ("changes", "converged"),
     [
@@ -136,6 +142,9 @@ def test_chunks_end_at_the_limit(chain: Any) -> None:
         ({"effective_samples": 4.0}, False),
         ({"acceptance": {"insertion": {"accepted": 1}, "deletion": {"accepted": 2}}}, False),
         ({"steps": 100}, False),
+        ({"acceptance": holes(deletion=1)}, True),
+        ({"acceptance": holes(deletion=2)}, False),
+        ({"acceptance": holes(insertion=90)}, True),  # refused, so that nothing came of them
     ],
 )
 def test_what_counts_as_converged(changes: dict[str, Any], converged: bool) -> None:
@@ -212,6 +221,18 @@ def test_points_above_the_error_are_marked(chain: Any) -> None:
     code = run_points(chain, {}, {"error": 1.0})
     assert (code.status, code.message) == (701, "Not converged: 100000 Pa; raise isotherm.max_steps.")
     assert [point["converged"] for point in chain.outputs["isotherm"]["points"]] == [True, False]
+
+
+def test_molecules_in_holes_of_the_model_are_a_warning(chain: Any) -> None:
+    """However small the error: the loading is that of the hole, and more steps do not help."""
+    run_heat(chain)
+    code = run_points(chain, {}, {"acceptance": holes(deletion=25), "model_holes": 25})
+    assert (code.status, code.message[:75]) == (705, CODE_705)
+    points = chain.outputs["isotherm"]["points"]
+    assert [(point["converged"], point["hole_fraction"]) for point in points] == [(True, 0.0), (False, 0.25)]
+
+
+CODE_705 = "Molecules sat in holes of the model at 100000 Pa, for up to 25 % of their t"
 
 
 def test_a_point_that_blew_up_is_not_converged(chain: Any) -> None:
