@@ -119,9 +119,13 @@ class _Answers:
     def _abort(self, error: Exception) -> None:
         """End the process: an error cannot pass through C, and the rest of the script must not go on without forces."""
         _complain(error)
-        self.save()
-        ctypes.CDLL(None).fflush(None)
-        os._exit(1)
+        try:
+            self.save()
+        except Exception as another:  # a full disk, perhaps, which must not keep the process going
+            _complain(another)
+        finally:
+            ctypes.CDLL(None).fflush(None)
+            os._exit(1)
 
     def save(self) -> None:
         """Write the frames in which the model has a hole, whatever becomes of the run."""

@@ -31,7 +31,6 @@ _CUTOFF = re.compile(r"[ \t]+overlap_cutoff[ \t]+\S+")
 _WORDS_AFTER = {"full_energy": 0, "grouptype": 2} | dict.fromkeys(
     ("mol", "region", "maxangle", "pressure", "fugacity_coeff", "group", "max", "min", "overlap_cutoff"), 1
 )
-_LINEAR = 1e-3  # largest ratio of the moments of inertia of a linear molecule
 
 
 @dataclass(frozen=True)
@@ -145,7 +144,7 @@ class Exchanges:
         hole_bound: float,
     ):
         types, positions = read_molecule(Path(command.template).read_text(encoding="utf-8"))
-        self._gas = _gas(numbers[types - 1], positions)
+        self._gas = Gas.of_atoms(numbers[types - 1], positions)
         framework = _framework(lammps, types)
         step = int(lammps.extract_global("ntimestep"))
         rng = np.random.default_rng([command.seed, step])  # a restart goes on with others
@@ -207,25 +206,6 @@ class Exchanges:
             images[-1].info = {"framework_atoms": self._framework_atoms, "loading": loading, "group": "hole"}
         if images:
             Frames.from_atoms(images).save(CANDIDATES)
-
-
-def _gas(numbers: NDArray[np.int64], positions: NDArray[np.float64]) -> Gas:
-    """Return a molecule of which nothing is known but its atoms."""
-    from ase.data import atomic_masses, chemical_symbols
-
-    masses = atomic_masses[numbers]
-    from_centre = positions - masses @ positions / masses.sum()
-    singular = np.linalg.svd(from_centre * np.sqrt(masses)[:, None], compute_uv=False)
-    unknown = {"critical_temperature": 1.0, "critical_pressure": 1.0, "acentric_factor": 0.0, "source": "its template"}
-    return Gas.from_dict(
-        {
-            "name": "molecule",
-            "symbols": [chemical_symbols[number] for number in numbers],
-            "positions": positions.tolist(),
-            "linear": len(numbers) < 3 or bool((singular[1] / singular[0]) ** 2 <= _LINEAR),
-            **unknown,
-        }
-    )
 
 
 def _framework(lammps: Any, types: NDArray[np.int64]) -> NDArray[np.int64]:

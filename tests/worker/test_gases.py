@@ -56,3 +56,14 @@ def test_impossible_gases_are_refused(change: dict[str, Any], message: str) -> N
 def test_a_missing_key_is_named() -> None:
     with pytest.raises(WorkerError, match="missing keys \\['acentric_factor'\\]"):
         Gas.from_dict({key: value for key, value in CO2.items() if key != "acentric_factor"})
+
+
+def test_a_molecule_of_which_only_the_atoms_are_known() -> None:
+    """Centred on its mass, linear where its atoms lie on a line."""
+    line = np.array([[1.0, 0.0, 0.0], [2.16, 0.0, 0.0], [-0.16, 0.0, 0.0]])
+    carbon_dioxide = Gas.of_atoms(np.array([6, 8, 8]), line)
+    assert carbon_dioxide.linear
+    np.testing.assert_allclose(carbon_dioxide.masses @ carbon_dioxide.positions, 0.0, atol=1e-12)
+    assert not Gas.of_atoms(np.array([8, 1, 1]), np.array([[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [0.0, 0.96, 0.0]])).linear
+    with pytest.raises(WorkerError, match="two atoms are closer"):
+        Gas.of_atoms(np.array([8, 1]), np.zeros((2, 3)))

@@ -175,6 +175,24 @@ def test_a_framework_that_cannot_be_told_from_the_molecules(folder: Path, framew
     assert not Path("end.restart").exists()
 
 
+FULL_DISK = """from aiida_mofmace.worker.lmp import _Answers
+class Full:
+    def save_candidates(self):
+        raise OSError("no space left")
+answers = _Answers.__new__(_Answers)
+answers.exchanges = Full()
+answers._abort(ValueError("no forces"))
+print("went on")
+"""
+
+
+def test_a_failure_ends_the_process_on_a_full_disk_too() -> None:
+    """Else LAMMPS would go on without forces, for the second error cannot pass through C either."""
+    ended = subprocess.run([sys.executable, "-c", FULL_DISK], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "ERROR: no forces" in ended.stderr and "ERROR: no space left" in ended.stderr
+
+
 def test_a_scheduler_that_asks_for_an_end(folder: Path) -> None:
     """What the script does after the run is done: LAMMPS leaves a restart file."""
     end = "thermo_modify flush yes\nrun 100000\nwrite_restart end.restart"

@@ -62,8 +62,9 @@ def test_isotherm_and_snapshots(raspa_code: orm.InstalledCode) -> None:
     frames = outputs["trajectories"]["pressure_01"].get_frames()
     assert len(frames) == 12
     assert frames.groups == [f"uff_303K_100000Pa_{loading}CO2" for loading in frames.loadings]
-    # Twelve are few, and the fuller cells, whose images clash, are left out: rather too few molecules than too many.
-    assert 0.3 < frames.loadings.mean() < high["loading_per_cell"] + 1.0
+    # Fuller cells, whose images clash, are left out (about half of all here), so that what is drawn holds fewer.
+    below = 1.0 + 3.0 * frames.loadings.std() / np.sqrt(len(frames))
+    assert high["loading_per_cell"] - below < frames.loadings.mean() < high["loading_per_cell"] + 1.0
     check_snapshots(frames, framework.get_ase())
     counts = outputs["snapshots"].get_dict()
     assert set(counts) == {"pressure_00", "pressure_01"}

@@ -21,6 +21,7 @@ from .surrogate import Surroundings
 from .thermodynamics import ideal_gas_number
 
 __all__ = [
+    "MOST_CANDIDATES",
     "Exchange",
     "MoveCounts",
     "MoveRules",
@@ -33,7 +34,7 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
-_MOST_CANDIDATES = 100  # frames kept for active learning; a hole that is met more often looks the same
+MOST_CANDIDATES = 100  # frames kept for active learning; a hole that is met more often looks the same
 
 
 def insertion_acceptance(number: float, loading: int, reduced_energy: float) -> float:
@@ -268,7 +269,7 @@ class Exchange:
 
     def _keep_candidate(self, state: MdState, trial: Trial, counts: MoveCounts) -> None:
         """Keep the configuration with the molecule, which the model likes too much."""
-        if len(self.candidates) >= _MOST_CANDIDATES:
+        if len(self.candidates) >= MOST_CANDIDATES:
             return
         if counts is self.deletions:
             self.candidates.append(state.atoms(loading=state.loading))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -86,16 +86,37 @@ class Gas:
         gas._check()
         return gas
 
+    @classmethod
+    def of_atoms(cls, numbers: NDArray[np.int64], positions: NDArray[np.float64]) -> Gas:
+        """Build a molecule of which nothing but its atoms is known; fugacities of it cannot be computed.
+
+        :param numbers: atomic numbers, shape (n,)
+        :param positions: in Å, shape (n, 3)
+        :raises WorkerError: kind bad_input, if two atoms are too close
+        """
+        masses = atomic_masses[numbers]
+        shape = cls(
+            "molecule", numbers, positions - masses @ positions / masses.sum(), False, 1.0, 1.0, 0.0, "its atoms"
+        )
+        gas = replace(shape, linear=shape._is_linear)
+        gas._check()
+        return gas
+
+    @property
+    def _is_linear(self) -> bool:
+        moments = self.moments_of_inertia
+        return bool(moments[0] <= _LINEAR_TOLERANCE * moments[2])
+
     def _check(self) -> None:
         if min(self.critical_temperature, self.critical_pressure) <= 0:
             raise WorkerError("bad_input", f"gas {self.name}: critical temperature and pressure must be positive")
         distances = np.linalg.norm(self.positions[:, None] - self.positions, axis=-1)
         if np.any(distances[np.triu_indices(len(self), k=1)] < _CLOSEST_ATOMS):
             raise WorkerError("bad_input", f"gas {self.name}: two atoms are closer than {_CLOSEST_ATOMS} Å")
-        moments = self.moments_of_inertia
-        is_linear = bool(moments[0] <= _LINEAR_TOLERANCE * moments[2])
-        if len(self) > 1 and is_linear != self.linear:
-            raise WorkerError("bad_input", f"gas {self.name}: linear is {self.linear}, the positions say {is_linear}")
+        if len(self) > 1 and self._is_linear != self.linear:
+            raise WorkerError(
+                "bad_input", f"gas {self.name}: linear is {self.linear}, the positions say {self._is_linear}"
+            )
 
     def __len__(self) -> int:
         return len(self.numbers)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..errors import WorkerError
 from .dynamics import draw_momenta, remove_drift
-from .exchange import MoveCounts, MoveRules
+from .exchange import MOST_CANDIDATES, MoveCounts, MoveRules
 from .gases import Gas
 from .geometry import closest_distance, random_rotation
 from .ideal_gas import Molecule, isolated
@@ -30,7 +30,6 @@ __all__ = ["GROUP_ALL", "ExchangeJudge", "LammpsTrial", "Source"]
 
 Array = NDArray[np.float64]
 GROUP_ALL = 1  # the bit of the group "all" in the mask of an atom, which those of a trial deletion lack
-_MOST_HOLES = 100  # kept for active learning; one that is met more often looks the same
 _REFUSED = 1e60  # eV; LAMMPS accepts no trial of such an energy
 
 
@@ -254,7 +253,7 @@ class ExchangeJudge:
 
     def _refuse_hole(self, counts: MoveCounts, loaded: _Frame) -> float:
         counts.holes += 1
-        if len(self.holes) < _MOST_HOLES:
+        if len(self.holes) < MOST_CANDIDATES:
             self.holes.append(self._configuration(loaded))
         return _REFUSED
 

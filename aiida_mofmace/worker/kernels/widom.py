@@ -9,7 +9,7 @@ from ase import Atoms, units
 from numpy.typing import NDArray
 
 from .dynamics import MdState
-from .exchange import MoveCounts, MoveRules, place_at_random, with_molecule
+from .exchange import MOST_CANDIDATES, MoveCounts, MoveRules, place_at_random, with_molecule
 from .gases import Gas
 from .geometry import closest_distance
 from .ideal_gas import Reservoir
@@ -19,7 +19,6 @@ from .statistics import statistical_inefficiency
 __all__ = ["WidomAverages", "WidomInsertion", "widom_averages"]
 
 Array = NDArray[np.float64]
-_MOST_CANDIDATES = 100
 _FEWEST_BLOCKS, _MOST_BLOCKS = 5, 20
 
 
@@ -76,7 +75,7 @@ class WidomInsertion:
         return factors / trials, weighted / trials
 
     def _keep(self, state: MdState, atoms: Atoms) -> None:
-        if len(self.candidates) < _MOST_CANDIDATES:
+        if len(self.candidates) < MOST_CANDIDATES:
             atoms.info = {"step": state.step, "framework_atoms": state.framework_atoms, "loading": state.loading + 1}
             self.candidates.append(atoms)
 

@@ -10,6 +10,7 @@ from ase import Atoms
 
 from ..errors import WorkerError
 from ..kernels.checkpoint import load_checkpoint
+from ..kernels.exchange import MOST_CANDIDATES
 from ..kernels.lammps_gcmc import GrandCanonicalLammps, LammpsTrial
 from ..kernels.model import Potential
 from ..kernels.referee import Referee
@@ -18,8 +19,6 @@ from .hybrid import HybridSimulation, MdGcmcParameters
 from .simulation import Clock, Guard
 
 __all__ = ["LammpsHybridSimulation"]
-
-_MOST_HOLES = 100  # frames kept for active learning
 
 
 class LammpsHybridSimulation(HybridSimulation):
@@ -108,7 +107,7 @@ class LammpsHybridSimulation(HybridSimulation):
     def _keep_holes(self) -> None:
         """Keep configurations in which a hole of the model was met."""
         for numbers, positions, cell in self.engine.take_holes():
-            if len(self.exchange.candidates) >= _MOST_HOLES:
+            if len(self.exchange.candidates) >= MOST_CANDIDATES:
                 break
             atoms = Atoms(numbers, positions, cell=cell, pbc=True)
             loading = (len(atoms) - self.state.framework_atoms) // len(self.gases[0])
