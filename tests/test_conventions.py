@@ -30,7 +30,7 @@ HEAVY = {"torch", "mace", "dscribe", "e3nn", "sklearn", "pymbar", "tblite", "mat
 
 
 #: Layers of a network cannot be written without torch; whoever needs them imports them when a model is opened.
-MADE_OF_TORCH = {f"worker/kernels/{name}.py" for name in ("convolution", "edge_functions", "fused")}
+MADE_OF_TORCH = {f"worker/kernels/{name}.py" for name in ("contraction", "convolution", "edge_functions", "fused")}
 
 
 def source_ids(path: Path) -> str:

@@ -43,7 +43,8 @@ class MdGcmcBatchCalculation(WorkerCalculation):
         super().define(spec)
         spec.inputs["parameters"].help = (
             "Parameters as of MdGcmcCalculation, and `systems`: by name, what is different in each, such as pressure "
-            "(Pa), fugacity (Pa), steps and seed; without a seed of its own a system has one made of `seed` and name."
+            "(Pa), fugacity (Pa), steps and seed; without a seed of its own a system has one made of `seed` and name. "
+            "`share_calls` (false): whether they share calls of the model on a CPU, as they always do on a GPU."
         )
         spec.input("model", valid_type=MaceModelData, help="Model that gives energies and forces.")
         spec.input("structure", valid_type=orm.StructureData, help="Framework without gas, positions and cell in Å.")
@@ -77,6 +78,8 @@ class MdGcmcBatchCalculation(WorkerCalculation):
         systems = parameters.get("systems")
         if not isinstance(systems, Mapping) or not systems:
             return "systems is missing; give the parameters of each system by its name"
+        if not isinstance(parameters.get("share_calls", False), bool):
+            return f"share_calls is {parameters['share_calls']!r}; give true or false"
         return first_message(_check_system(name, {**parameters, **own}) for name, own in systems.items())
 
     def write_inputs(self, files: JobFiles, parameters: dict[str, Any]) -> dict[str, Any]:

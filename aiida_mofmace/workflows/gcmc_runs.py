@@ -119,13 +119,14 @@ def chunk_process(
     return LammpsGcmcWorkChain, {"gcmc": job, "lammps_code": lammps, "metadata": shown}
 
 
-def batch_inputs(key: str, label: str, runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def batch_inputs(key: str, label: str, runs: Mapping[str, Mapping[str, Any]], share_calls: bool) -> dict[str, Any]:
     """Return the inputs of one job for what would else be one job for each run.
 
     :param key: of the job in its work chain
     :param label: of the job
     :param runs: inputs of a MdGcmcCalculation by name; all but parameters and checkpoints are those of the first,
         its seed included, for each system has its own among its parameters
+    :param share_calls: whether they share calls of the model on a CPU, too
     """
     first = next(iter(runs.values()))
     contents = {name: {**run["parameters"].get_dict(), "seed": run["seed"].value} for name, run in runs.items()}
@@ -139,7 +140,7 @@ def batch_inputs(key: str, label: str, runs: Mapping[str, Mapping[str, Any]]) ->
                 systems[name][item] = content[item]
     return {
         **{port: first[port] for port in ("code", "structure", "gas", "model", "seed")},
-        "parameters": orm.Dict({**common, "systems": systems}),
+        "parameters": orm.Dict({**common, "systems": systems, "share_calls": share_calls}),
         "checkpoints": {name: run["checkpoint"] for name, run in runs.items() if "checkpoint" in run},
         "metadata": {**first["metadata"], "call_link_label": key, "label": label},
     }

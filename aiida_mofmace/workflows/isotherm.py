@@ -189,7 +189,8 @@ class MDGCMCIsothermWorkChain(RollingWindow):
             return self.submit(*chunk_process(inputs, self.inputs.get("lammps_code")))
         chunks = {name: self._chunk_inputs(name) for name in self.ctx.due}
         label = f"MD-GCMC of {self.inputs.gas['name']}, {len(chunks)} runs"
-        return self.submit(MdGcmcBatchCalculation, batch_inputs(key, label, chunks))
+        inputs = batch_inputs(key, label, chunks, self.ctx.section["share_calls"])
+        return self.submit(MdGcmcBatchCalculation, inputs)
 
     def _chunk_inputs(self, name: str) -> dict[str, Any]:
         """Return the inputs of the next chunk of a run, the same whether it shares a job or not.

@@ -101,8 +101,18 @@ def _check_uff(values: Mapping[str, Any]) -> str | None:
     return None if values["pressures"] else "pressures is empty; give at least one in Pa"
 
 
+def _check_isotherm(values: Mapping[str, Any]) -> str | None:
+    wrong = [key for key in ("batch", "share_calls") if not isinstance(values[key], bool)]
+    if wrong:
+        return f"{wrong[0]} is {values[wrong[0]]!r}; give true or false"
+    if values["share_calls"] and not values["batch"]:
+        return "share_calls is for runs of one job; set batch to true as well"
+    return None
+
+
 _SECTIONS: dict[str, Callable[[Mapping[str, Any]], str | None]] = {
     "gcmc": _check_gcmc,
+    "isotherm": _check_isotherm,
     "sampling": _check_sampling,
     "selection": _check_selection,
     "uff_gcmc": _check_uff,

@@ -10,7 +10,8 @@ import numpy as np
 from ase import Atoms, units
 
 from aiida_mofmace.worker.kernels.gases import Gas
-from aiida_mofmace.worker.kernels.model import Configuration, Evaluation, neighbours
+from aiida_mofmace.worker.kernels.model import Evaluation
+from aiida_mofmace.worker.kernels.neighbour_search import neighbours
 from aiida_mofmace.worker.kernels.thermodynamics import ideal_gas_number
 from aiida_mofmace.worker.programs.hybrid import HybridSimulation
 from aiida_mofmace.worker.stopping import StopRequest
@@ -257,8 +258,7 @@ class Liquid(LennardJones):
     """The same pairs, found by a neighbour list."""
 
     def _evaluate(self, positions: Array, cell: Array) -> Evaluation:
-        configuration = Configuration(np.ones(len(positions), dtype=np.int64), positions, cell)
-        (first, second), shifts, inside = neighbours(configuration, self.r_max)
+        (first, second), shifts, inside = neighbours(positions, cell, self.r_max)
         vectors = inside[second] + shifts @ cell - inside[first]
         distances = np.sqrt((vectors**2).sum(axis=1))
         energies, slopes = self._pair(distances)

@@ -85,8 +85,8 @@ def test_two_are_equal_to_the_last_bit(framework: Atoms) -> None:
 class Forgetful(fused.Contraction):
     """Loses a part of a weight on the way."""
 
-    def _weights_of(self, element: int, dtype: Any) -> Any:
-        return super()._weights_of(element, dtype) * (1.0 if element else 0.99)
+    def _weights_of(self, element: int, like: Any) -> Any:
+        return super()._weights_of(element, like) * (1.0 if element else 0.99)
 
 
 class Unable(fused.Contraction):

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ase import Atoms
 
 from aiida_mofmace.worker.errors import WorkerError
 from aiida_mofmace.worker.kernels import ideal_gas
-from aiida_mofmace.worker.kernels.batched import BatchedPotential
+from aiida_mofmace.worker.kernels.batched import BatchedPotential, Seat
 from aiida_mofmace.worker.kernels.model import Evaluation, MaceEvaluator, Potential
 from aiida_mofmace.worker.programs import md_gcmc, md_gcmc_batch
 from aiida_mofmace.worker.programs.hybrid import MdGcmcParameters
@@ -215,8 +216,21 @@ def test_on_a_cpu_a_batch_is_the_single_runs_bit_for_bit(inputs: dict[str, Any])
     ]
 
 
+def test_calls_may_be_shared_on_a_cpu(inputs: dict[str, Any]) -> None:
+    """With the same moves as by themselves, and positions that differ by rounding alone."""
+    inputs["dtype"] = "float64"
+    alone = md_gcmc_batch.run(inputs, StopRequest())
+    expected = {name: checkpoint_of(Path(name)) for name in alone["systems"]}
+    shared = md_gcmc_batch.run(inputs | {"parameters": inputs["parameters"] | {"share_calls": True}}, StopRequest())
+    assert shared["together"]
+    for name, outcome in shared["systems"].items():
+        assert outcome["results"]["acceptance"] == alone["systems"][name]["results"]["acceptance"]
+        found = checkpoint_of(Path(name))["state_positions"]
+        np.testing.assert_allclose(found, expected[name]["state_positions"], rtol=0, atol=1e-9)
+
+
 def test_a_signal_stops_the_whole_batch(inputs: dict[str, Any]) -> None:
-    """The main thread waits for requests, and still hears the scheduler."""
+    """The simulations hear the scheduler, all at the end of their step."""
     stop = StopRequest()
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGUSR1)
     stop.listen()
@@ -246,8 +260,8 @@ def test_bad_input_of_one_or_of_all(inputs: dict[str, Any]) -> None:
     assert caught.value.kind == "bad_input"
 
 
-def test_seats_are_answered_in_their_order() -> None:
-    """Whoever asks first: the configurations stand in the order of the seats."""
+def test_requests_are_answered_in_the_order_of_the_seats() -> None:
+    """One round for all who still ask, until the last has ended."""
     seen: list[list[float]] = []
 
     class Recorder:
@@ -257,20 +271,11 @@ def test_seats_are_answered_in_their_order() -> None:
             seen.append(list(configurations))
             return [Evaluation(float(each)) for each in configurations]
 
-    potential: Potential = Recorder()
-    table = together(potential, 3)
-    answers: dict[int, float] = {}
+    def simulation(index: int, rounds: int, seat: Seat) -> float:
+        answers = [seat.evaluate([index, 10 + index], forces=False) for _ in range(rounds)]
+        return sum(each.interaction_energy for answer in answers for each in answer)
 
-    def ask(index: int) -> None:
-        seat = table.seat(index)
-        answers[index] = sum(each.interaction_energy for each in seat.evaluate([index, 10 + index], forces=False))
-        seat.leave()
-
-    threads = [threading.Thread(target=ask, args=(index,)) for index in (2, 0, 1)]
-    for thread in threads:
-        thread.start()
-    table.serve()
-    for thread in threads:
-        thread.join()
-    assert seen == [[0, 10, 1, 11, 2, 12]]
-    assert answers == {0: 10.0, 1: 12.0, 2: 14.0}
+    table = together(Recorder(), 3)
+    assert table.run([partial(simulation, *each) for each in ((0, 1), (1, 3), (2, 2))]) == [10.0, 36.0, 28.0]
+    assert seen == [[0, 10, 1, 11, 2, 12], [1, 11, 2, 12], [1, 11]]
+    assert table.rounds == 3

@@ -49,7 +49,7 @@ RIGID: dict[str, Any] = {
 }
 
 
-def evaluator_of(path: Path, may_fuse: bool = True, **changes: Any) -> MaceEvaluator:
+def evaluator_of(path: Path, may_fuse: bool = True, device: str = "cpu", **changes: Any) -> MaceEvaluator:
     """A random MACE of some kind, in float64; scale and shift differ from 1 and 0, and from head to head."""
     import mace  # noqa: F401
     from e3nn import o3
@@ -63,7 +63,8 @@ def evaluator_of(path: Path, may_fuse: bool = True, **changes: Any) -> MaceEvalu
     heads = changes.pop("heads", ("Default",))
     scales = [1.7, 0.6][: len(heads)]
     changes |= {"atomic_inter_scale": scales, "atomic_inter_shift": [0.3, -0.2][: len(heads)]}
-    return MaceEvaluator(write_tiny_mace(path, heads, **changes), dtype="float64", head=heads[-1], may_fuse=may_fuse)
+    write_tiny_mace(path, heads, **changes)
+    return MaceEvaluator(path, device, "float64", heads[-1], may_fuse=may_fuse)
 
 
 def molecule(gas: Gas, cell: Array, rng: np.random.Generator) -> Array:

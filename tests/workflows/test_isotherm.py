@@ -297,7 +297,8 @@ def test_points_that_share_a_job(batched: Any, chain: Any) -> None:
     assert process_class is MdGcmcBatchCalculation
     assert process_class.spec().inputs.validate(inputs) is None
     common = inputs["parameters"].get_dict()
-    systems = common.pop("systems")
+    systems, share_calls = common.pop("systems"), common.pop("share_calls")
+    assert share_calls is False
     assert list(systems) == ["pressure_00", "pressure_01", "pressure_02"]
     chain.submit_run("pressure_00_chunk_00")  # 1e4 Pa
     single = chain.submitted[-1][1]

@@ -184,6 +184,8 @@ def test_missing_replay(codes: dict[str, Any]) -> None:
     ("overrides", "message"),
     [
         ({"isotherm": {"pressures": [1e4, -5.0]}}, r"isotherm.pressures is -5.0; give a number above 0 in Pa"),
+        ({"isotherm": {"batch": "no"}}, "isotherm: batch is 'no'; give true or false"),
+        ({"isotherm": {"share_calls": True}}, "isotherm: share_calls is for runs of one job; set batch to true"),
         ({"isotherm": {"temperature": -303}}, "isotherm.temperature is -303; give a number above 0 in K"),
         ({"sampling": {"temperatures": [300, 0]}}, "sampling.temperatures is 0; give a number above 0 in K"),
         ({"sampling": {"temperatures": []}}, "sampling.temperatures is empty; give at least one"),

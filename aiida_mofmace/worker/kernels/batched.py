@@ -2,43 +2,42 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from queue import SimpleQueue
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from greenlet import getcurrent, greenlet
 
 from .model import Evaluation, Potential
 
 __all__ = ["BatchedPotential", "Seat"]
 
+T = TypeVar("T")
 
-@dataclass
+
+@dataclass(frozen=True)
 class _Request:
-    """What one simulation asks for, and the answer.
+    """What one simulation asks for.
 
-    :param seat: of the simulation
     :param configurations: to be evaluated
     :param forces: whether forces are wanted
-    :param answers: one for each configuration
-    :param error: raised by the potential, for the one that asked
-    :param ready: set when there is an answer or an error
     """
 
-    seat: int
     configurations: Sequence[Any]
     forces: bool
-    answers: list[Evaluation] = field(default_factory=list)
-    error: Exception | None = None
-    ready: threading.Event = field(default_factory=threading.Event)
+
+
+#: What a simulation gets for its request: an evaluation of each configuration, or what the potential raised for it.
+_Answer = list[Evaluation] | Exception
 
 
 class BatchedPotential:
     """Evaluates in rounds: one begins when every simulation that still runs has asked for something.
 
-    Each simulation runs in a thread of its own against its :class:`Seat`, and knows nothing of the others; the thread
-    that calls :meth:`serve` is the only one that uses the potentials. Requests are put together in the order of the
-    seats, so a round is the same whoever came first.
+    Each simulation is a greenlet of its own, which runs until it asks its :class:`Seat` and goes on when it is
+    answered; it knows nothing of the others. Nothing runs at the same time as anything else, and requests are put
+    together in the order of the seats, so rounds are the same each time.
 
     :param own: energies and forces for each simulation, where it is evaluated by itself
     :param joint: potential that evaluates all simulations in one call; None evaluates each by itself, so that its
@@ -48,75 +47,71 @@ class BatchedPotential:
     def __init__(self, own: Sequence[Potential], joint: Potential | None = None):
         self._own, self._joint = own, joint
         self.rounds = 0
-        self._posts: SimpleQueue[tuple[int, _Request | None]] = SimpleQueue()
 
-    def seat(self, index: int) -> Seat:
-        """Return the potential of one simulation.
+    def run(self, simulations: Sequence[Callable[[Seat], T]]) -> list[T]:
+        """Run simulations to their ends, side by side.
 
-        :param index: of the simulation, each once
+        :param simulations: one for each potential, called with its seat; what they raise ends all of them
+        :return: what each has returned
         """
-        return Seat(index, self._own[index], self._posts)
+        here = getcurrent()
+        pairs = zip(simulations, self._own, strict=True)
+        runs = [greenlet(partial(simulation, Seat(potential, here))) for simulation, potential in pairs]
+        results: dict[int, T] = {}
+        said = {seat: run.switch() for seat, run in enumerate(runs)}
+        while said:
+            results |= {seat: result for seat, result in said.items() if runs[seat].dead}
+            requests = {seat: request for seat, request in said.items() if not runs[seat].dead}
+            answers = self._answers(requests)
+            said = {seat: runs[seat].switch(answers[seat]) for seat in requests}
+            self.rounds += bool(requests)
+        return [results[seat] for seat in range(len(runs))]
 
-    def serve(self) -> None:
-        """Answer round after round until every simulation has left its seat."""
-        running, waiting = len(self._own), dict[int, _Request]()
-        while running:
-            index, request = self._posts.get()
-            if request is None:
-                running -= 1
-            else:
-                waiting[index] = request
-            if waiting and len(waiting) == running:
-                self._answer([waiting[seat] for seat in sorted(waiting)])
-                self.rounds += 1
-                waiting.clear()
-
-    def _answer(self, requests: Sequence[_Request]) -> None:
+    def _answers(self, requests: dict[int, _Request]) -> dict[int, _Answer]:
+        answers: dict[int, _Answer] = {}
         for forces in (True, False):
-            alike = [request for request in requests if request.forces is forces]
-            if self._joint is None or len(alike) < 2 or not self._answered_together(self._joint, alike, forces):
-                for request in alike:
-                    self._answer_alone(request)
-        for request in requests:
-            request.ready.set()
+            alike = {seat: request for seat, request in requests.items() if request.forces is forces}
+            together = self._answered_together(alike, forces) if len(alike) > 1 else None
+            if together is None:
+                together = {seat: self._answered_alone(seat, request) for seat, request in alike.items()}
+            answers |= together
+        return answers
 
-    @staticmethod
-    def _answered_together(joint: Potential, requests: Sequence[_Request], forces: bool) -> bool:
-        """Answer with one call; False if it failed, for the one to blame is found by asking for each alone."""
+    def _answered_together(self, requests: dict[int, _Request], forces: bool) -> dict[int, _Answer] | None:
+        """Answer with one call; None if it failed, for the one to blame is found by asking for each alone."""
+        if self._joint is None:
+            return None
+        asked = [configuration for request in requests.values() for configuration in request.configurations]
         try:
-            answers = iter(joint.evaluate([c for r in requests for c in r.configurations], forces=forces))
+            answers = iter(self._joint.evaluate(asked, forces=forces))
         except Exception:
-            return False
-        for request in requests:
-            request.answers = [next(answers) for _ in request.configurations]
-        return True
+            return None
+        return {seat: [next(answers) for _ in request.configurations] for seat, request in requests.items()}
 
-    def _answer_alone(self, request: _Request) -> None:
+    def _answered_alone(self, seat: int, request: _Request) -> _Answer:
         try:
-            request.answers = self._own[request.seat].evaluate(request.configurations, forces=request.forces)
+            return self._own[seat].evaluate(request.configurations, forces=request.forces)
         except Exception as error:
-            request.error = error
+            return error
 
 
 class Seat:
-    """The :class:`Potential` of one simulation of a :class:`BatchedPotential`."""
+    """The :class:`Potential` of one simulation of a :class:`BatchedPotential`.
 
-    def __init__(self, index: int, potential: Potential, posts: SimpleQueue[tuple[int, _Request | None]]):
+    :param potential: that evaluates this simulation by itself
+    :param table: the greenlet that answers
+    """
+
+    def __init__(self, potential: Potential, table: greenlet):
         self.r_max, self.keeps_last = potential.r_max, getattr(potential, "keeps_last", False)
-        self._index, self._posts = index, posts
+        self._table = table
 
     def evaluate(self, configurations: Sequence[Any], forces: bool = True) -> list[Evaluation]:
-        """Ask, and wait until the others have asked as well.
+        """Ask; the others run until all have asked.
 
         :raises Exception: what the potential raised for these configurations
         """
-        request = _Request(self._index, configurations, forces)
-        self._posts.put((self._index, request))
-        request.ready.wait()
-        if request.error is not None:
-            raise request.error
-        return request.answers
-
-    def leave(self) -> None:
-        """Say that nothing more will be asked; the others wait for it no longer."""
-        self._posts.put((self._index, None))
+        answer: _Answer = self._table.switch(_Request(configurations, forces))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer

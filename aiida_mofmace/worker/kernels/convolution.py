@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 __all__ = ["Convolution", "Path", "PlaceKeeper"]
@@ -84,15 +83,14 @@ class _Places:
     """
 
     def __init__(self, edges: Any):
-        self.senders = edges[0]
-        receivers = edges[1].numpy()
-        counts = np.bincount(receivers)
-        order = np.argsort(receivers, kind="stable")
-        starts = np.cumsum(counts) - counts
-        rank = np.empty_like(order)
-        rank[order] = np.arange(len(order)) - np.repeat(starts, counts)
-        self.receivers, self.width = len(counts), int(counts.max(initial=0))
-        self._slots = torch.from_numpy(receivers * self.width + rank)
+        self.senders, receivers = edges
+        counts = torch.bincount(receivers)
+        starts = counts.cumsum(0) - counts
+        order = receivers.argsort(stable=True)
+        rank = torch.empty_like(order)
+        rank[order] = torch.arange(len(order), device=order.device) - starts[receivers[order]]
+        self.receivers, self.width = len(counts), int(counts.max()) if len(counts) else 0
+        self._slots = receivers * self.width + rank
 
     def spread(self, values: Any) -> Any:
         """Put values of edges, shape (edges, k, w), side by side for each receiver, shape (receivers, width * k, w)."""

@@ -91,7 +91,7 @@ class _Interpolation(torch.autograd.Function):  # type: ignore[misc]
         interval = place.long().clamp(0, len(coefficients) // _TERMS - 1)
         t = place - interval
         powers = torch.cat([torch.ones_like(t), t.expand(-1, _TERMS - 1).cumprod(dim=1)], dim=1)
-        degrees = torch.arange(_TERMS)
+        degrees = torch.arange(_TERMS, device=lengths.device)
         rows = interval * _TERMS + degrees
         if ctx.needs_input_grad[0]:
             slope = _weighted_sums(coefficients, rows[:, 1:], powers[:, :-1] * degrees[1:])
@@ -133,13 +133,11 @@ class Harmonics(torch.nn.Module):  # type: ignore[misc]
     def __init__(self, harmonics: Any):
         super().__init__()
         self._degree = max(ir.l for _, ir in harmonics.irreps_out)
-        before: list[tuple[int, ...]] = [(axis,) for axis in range(3)]
-        self._steps: list[tuple[list[int], list[int]]] = []
-        rows = [before]
+        rows: list[list[tuple[int, ...]]] = [[(axis,) for axis in range(3)]]
         for degree in range(2, self._degree + 1):
-            now = list(itertools.combinations_with_replacement(range(3), degree))
-            self._steps.append(([before.index(each[:-1]) for each in now], [each[-1] for each in now]))
-            before = now
+            before, now = rows[-1], list(itertools.combinations_with_replacement(range(3), degree))
+            self._keep(f"before_{degree}", [before.index(each[:-1]) for each in now], len(before))
+            self._keep(f"axis_{degree}", [each[-1] for each in now], 3)
             rows.append(now)
         direction = torch.tensor([[0.0, 1.0, 0.0], [0.48, 0.6, 0.64]], dtype=torch.float64)
         values = harmonics(direction)
@@ -155,10 +153,20 @@ class Harmonics(torch.nn.Module):  # type: ignore[misc]
             coefficients = scale * coefficients
             self.register_buffer(f"coefficients_{degree}", coefficients)
 
+    def _keep(self, name: str, indices: list[int], size: int) -> None:
+        """Keep which rows are chosen, and the matrix that sends what comes back for them to where they were."""
+        self.register_buffer(name, torch.tensor(indices))
+        self.register_buffer(f"{name}_back", torch.eye(size, dtype=torch.float64)[:, indices])
+
     def forward(self, vectors: Any) -> Any:
         """Return the harmonics of vectors, shape (n, 3), as e3nn orders them."""
         coefficients = [getattr(self, f"coefficients_{degree}") for degree in range(1, self._degree + 1)]
-        return _HarmonicsOf.apply(vectors, self.constant, coefficients, self._steps)
+        names = ("before", "before", "axis", "axis"), ("", "_back", "", "_back")
+        steps = [
+            tuple(getattr(self, f"{name}_{degree}{end}") for name, end in zip(*names, strict=True))
+            for degree in range(2, self._degree + 1)
+        ]
+        return _HarmonicsOf.apply(vectors, self.constant, coefficients, steps)
 
 
 def _coupled(coefficients: Any, monomials: list[tuple[int, ...]], products: list[tuple[int, ...]]) -> Any:
@@ -184,8 +192,8 @@ class _HarmonicsOf(torch.autograd.Function):  # type: ignore[misc]
     def forward(ctx: Any, vectors: Any, constant: Any, coefficients: list[Any], steps: list[Any]) -> Any:
         lengths = torch.linalg.vector_norm(vectors, dim=1)
         powers = [(vectors / lengths[:, None]).T.contiguous()]
-        for before, axis in steps:
-            powers.append(powers[-1][before] * powers[0][axis])
+        for before, _, axis, _ in steps:
+            powers.append(powers[-1].index_select(0, before) * powers[0].index_select(0, axis))
         ctx.coefficients, ctx.steps = coefficients, steps
         ctx.save_for_backward(lengths, *powers)
         parts = [power.T @ coefficient for power, coefficient in zip(powers, coefficients, strict=True)]
@@ -199,12 +207,9 @@ class _HarmonicsOf(torch.autograd.Function):  # type: ignore[misc]
             for degree, coefficient in enumerate(ctx.coefficients, start=1)
         ]
         for degree in range(len(powers) - 1, 0, -1):
-            before, axis = ctx.steps[degree - 1]
-            by_axis = by_powers[degree] * powers[degree - 1][before]
-            by_before = by_powers[degree] * powers[0][axis]
-            for row, (i, k) in enumerate(zip(before, axis, strict=True)):
-                by_powers[degree - 1][i] += by_before[row]
-                by_powers[0][k] += by_axis[row]
+            before, before_back, axis, axis_back = ctx.steps[degree - 1]
+            by_powers[0] += axis_back @ (by_powers[degree] * powers[degree - 1].index_select(0, before))
+            by_powers[degree - 1] += before_back @ (by_powers[degree] * powers[0].index_select(0, axis))
         direction, by_direction = powers[0], by_powers[0]
         along = (direction * by_direction).sum(dim=0)
         return ((by_direction - direction * along) / lengths).T, None, None, None

@@ -15,6 +15,7 @@ import mace  # noqa: F401  (before e3nn: it prepares torch for loading constants
 import torch
 from e3nn import o3
 
+from .contraction import Contraction
 from .convolution import Convolution, Path, PlaceKeeper
 from .edge_functions import Harmonics, Lengths, NoTableError, RadialTable, Repulsion
 
@@ -171,94 +172,3 @@ class ElementLinear(torch.nn.Module):  # type: ignore[misc]
             else:
                 parts.append(torch.bmm(weight.transpose(1, 2), part.reshape(len(x), -1, dimension)).flatten(1))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-
-
-class Contraction(torch.nn.Module):  # type: ignore[misc]
-    """Symmetric products of features, weighted by element and channel.
-
-    :param contractions: of mace; their weights and coupling coefficients
-    """
-
-    def __init__(self, contractions: Any):
-        super().__init__()
-        parts = [_Polynomial(each) for each in contractions.contractions]
-        orders = max(part.order for part in parts)
-        kept: list[list[tuple[int, ...]]] = [[] for _ in range(orders)]
-        for degree in range(orders, 0, -1):
-            prefixes = {m[:-1] for m in kept[degree]} if degree < orders else set()
-            kept[degree - 1] = sorted(prefixes.union(*(part.monomials(degree) for part in parts)))
-        for degree in range(2, orders + 1):
-            prefix = {m: i for i, m in enumerate(kept[degree - 2])}
-            before = _choice([prefix[m[:-1]] for m in kept[degree - 1]], len(prefix))
-            self.register_buffer(f"before_{degree}", before)
-            self.register_buffer(f"last_{degree}", _choice([m[-1] for m in kept[degree - 1]], parts[0].rows))
-        self._orders = orders
-        self.register_buffer("first", _choice([m[0] for m in kept[0]], parts[0].rows))
-        self._monomials = list(itertools.chain(*kept))
-        self._parts, self._components = parts, [part.components for part in parts]
-        #: of each element that has occurred, shape (channels, monomials, components of all outputs)
-        self._weights: dict[int, Any] = {}
-
-    def forward(self, x: Any, elements: Any) -> Any:
-        """Return the products as e3nn orders them, shape (n, features).
-
-        :param x: features, shape (n, rows, channels)
-        :param elements: one-hot, shape (n, elements)
-        """
-        count, _, channels = x.shape
-        flat = x.transpose(1, 2).reshape(count * channels, -1)
-        powers = [flat @ self.first]
-        for degree in range(2, self._orders + 1):
-            before, last = (getattr(self, f"{name}_{degree}") for name in ("before", "last"))
-            powers.append((powers[-1] @ before) * (flat @ last))
-        monomials = torch.cat(powers, dim=1).view(count, channels, -1).transpose(0, 1)
-        present = elements.any(dim=0).nonzero()[:, 0]
-        weights = torch.stack([self._weights_of(element, x.dtype) for element in present.tolist()], dim=2)
-        products = torch.bmm(monomials, weights.flatten(2)).view(channels, count, len(present), -1)
-        chosen = (products * elements.index_select(1, present)[:, :, None]).sum(dim=2)
-        parts = chosen.split(self._components, dim=2)
-        return torch.cat([part.permute(1, 0, 2).flatten(1) for part in parts], dim=1)
-
-    def _weights_of(self, element: int, dtype: Any) -> Any:
-        if element not in self._weights:
-            parts = [part.weights(self._monomials, element) for part in self._parts]
-            self._weights[element] = torch.cat(parts, dim=2).to(dtype)
-        return self._weights[element]
-
-
-def _choice(indices: list[int], size: int) -> Any:
-    """Return the matrix that picks columns, shape (size, indices)."""
-    return torch.eye(size, dtype=torch.float64)[:, indices]
-
-
-class _Polynomial:
-    """What one of mace's contractions computes, as a polynomial in the features of a channel.
-
-    :param contraction: of mace
-    """
-
-    def __init__(self, contraction: Any):
-        self.order = int(contraction.correlation)
-        self._factors: dict[int, tuple[Any, Any]] = {}
-        weights = [*reversed(list(contraction.weights)), contraction.weights_max]
-        for degree, weight in enumerate(weights, start=1):
-            coupling = contraction.U_tensors(degree).detach().double()
-            coupling = coupling if coupling.dim() == degree + 2 else coupling[None]
-            self._factors[degree] = (coupling, weight.detach().double())
-        self.components, self.rows = self._factors[1][0].shape[:2]
-
-    def _coupling(self, monomial: tuple[int, ...]) -> Any:
-        """Return the coefficients of a monomial, summed over all orders of its factors, shape (components, paths)."""
-        coupling = self._factors[len(monomial)][0].movedim(0, -2)
-        return sum(coupling[order] for order in sorted(set(itertools.permutations(monomial))))
-
-    def monomials(self, degree: int) -> list[tuple[int, ...]]:
-        """Return the monomials of a degree that have a coefficient other than zero, as ascending rows."""
-        largest = self._factors[degree][0].abs().max()
-        every = itertools.combinations_with_replacement(range(self.rows), degree) if largest > 0.0 else ()
-        return [each for each in every if self._coupling(each).abs().max() > 1e-9 * largest]
-
-    def weights(self, monomials: list[tuple[int, ...]], element: int) -> Any:
-        """Return the weights of monomials for an element, shape (channels, monomials, components)."""
-        rows = [(self._coupling(each) @ self._factors[len(each)][1][element]).T for each in monomials]
-        return torch.stack(rows, dim=1)

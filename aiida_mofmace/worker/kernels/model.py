@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import WorkerError
 from .mace_kinds import why_not
+from .neighbour_search import Pairs, neighbours, neighbours_of_batch
 
 __all__ = [
     "Configuration",
@@ -23,13 +24,11 @@ __all__ = [
     "Potential",
     "choose_device",
     "default_dtype",
-    "neighbours",
-    "wrapped",
 ]
 
 Array = NDArray[np.float64]
 _DEFAULT_HEAD = "default"
-_ATOMS_PER_BATCH = {"cpu": 512, "cuda": 4096}
+_ATOMS_PER_BATCH = {"cpu": 512, "gpu": 8192}
 #: What fused layers may differ by from the model's own, in units of the largest force or energy of the probe.
 _FUSED_TOLERANCE = {"float32": 1e-4, "float64": 1e-7}
 
@@ -129,7 +128,7 @@ class MaceEvaluator:
             raise WorkerError("bad_input", f"dtype must be float32 or float64, got {dtype}")
         self.device = choose_device(device)
         self.dtype = getattr(torch, dtype)
-        model = _load(path, self.device)
+        model = _load(path)
         self.heads: list[str] = [str(name) for name in getattr(model, "heads", None) or ["Default"]]
         self.head_index = _head_index(self.heads, head)
         self.r_max = float(model.r_max)
@@ -138,11 +137,11 @@ class MaceEvaluator:
         self._atomic_energies = np.atleast_2d(table.detach().cpu().double().numpy())[self.head_index].copy()
         self._index = np.full(len(chemical_symbols), -1, dtype=np.int64)
         self._index[self.numbers] = np.arange(len(self.numbers))
-        self._atoms_per_batch = atoms_per_batch or _ATOMS_PER_BATCH["cuda" if "cuda" in self.device else "cpu"]
+        self._atoms_per_batch = atoms_per_batch or _ATOMS_PER_BATCH["cpu" if self.device == "cpu" else "gpu"]
         self._take(model)
         #: "fused" or "e3nn"
         self.kernels = "e3nn"
-        if may_fuse and self.device == "cpu" and not why_not(model):
+        if may_fuse and not why_not(model):
             self._fuse(path, _FUSED_TOLERANCE[dtype])
         self._probe()
 
@@ -159,7 +158,7 @@ class MaceEvaluator:
         try:
             from .fused import fuse
 
-            fuse(self.model, self.dtype)
+            fuse(self.model.cpu(), self.dtype)
             self._take(self.model)
             found = self._probe()
         except Exception as error:  # whatever is unknown about a model, its own layers know it
@@ -172,7 +171,7 @@ class MaceEvaluator:
         self.kernels = "e3nn" if wrong else "fused"
         if wrong:
             warnings.warn(f"{path}: fused layers {wrong}; the model's own are used", stacklevel=3)
-            self._take(_load(path, self.device))
+            self._take(_load(path))
 
     def _probe(self) -> tuple[Array, Array, Array]:
         """Return energy, forces and stress of a cluster of all elements, or twelve of them.
@@ -217,11 +216,28 @@ class MaceEvaluator:
         for each in configurations:
             numbers = np.asarray(each.numbers, dtype=np.int64)
             if batch and atoms + len(numbers) > self._atoms_per_batch:
-                answers += self._evaluate_batch(batch, forces, stress)
+                answers += self._evaluate_fitting(batch, forces, stress)
                 batch, atoms = [], 0
             batch.append(Configuration(numbers, np.asarray(each.positions, dtype=np.float64), np.asarray(each.cell)))
             atoms += len(numbers)
-        return answers + self._evaluate_batch(batch, forces, stress) if batch else answers
+        return answers + self._evaluate_fitting(batch, forces, stress) if batch else answers
+
+    def _evaluate_fitting(self, batch: list[Configuration], forces: bool, stress: bool) -> list[Evaluation]:
+        """Evaluate a batch; in halves, from now on, where a GPU has not the memory for all of it at once."""
+        import torch
+
+        try:
+            return self._evaluate_batch(batch, forces, stress)
+        except torch.cuda.OutOfMemoryError as error:
+            atoms = sum(len(each.numbers) for each in batch)
+            if len(batch) == 1:
+                message = f"{self.device} has not the memory for one system of {atoms} atoms: {error}"
+                raise WorkerError("out_of_memory", message) from error
+        # Behind the clause, for the error keeps the memory of the call alive.
+        self._atoms_per_batch = min(self._atoms_per_batch, -(-atoms // 2))
+        half = len(batch) // 2
+        parts = (batch[:half], batch[half:])
+        return [answer for part in parts for answer in self._evaluate_fitting(part, forces, stress)]
 
     def _evaluate_batch(self, batch: list[Configuration], forces: bool, stress: bool) -> list[Evaluation]:
         import torch
@@ -263,35 +279,42 @@ class MaceEvaluator:
 
         counts = np.array([len(each.numbers) for each in batch])
         offsets = np.concatenate([[0], np.cumsum(counts)])
-        parts = [neighbours(each, self.r_max) for each in batch]
-        edges = np.concatenate([part[0] + offset for part, offset in zip(parts, offsets[:-1], strict=True)], axis=1)
-        shifts = [unit @ each.cell for (_, unit, _), each in zip(parts, batch, strict=True)]
-        floats = {
-            "positions": np.concatenate([part[2] for part in parts]),
-            "shifts": np.concatenate(shifts),
-            "unit_shifts": np.concatenate([part[1] for part in parts]),
+        of_atoms = np.repeat(np.arange(len(batch)), counts)
+        pairs = self._pairs(batch, offsets)
+        arrays = {
             "cell": np.concatenate([each.cell for each in batch]),
             "node_attrs": np.eye(len(self.numbers))[species],
-        }
-        integers = {
-            "edge_index": edges,
-            "batch": np.repeat(np.arange(len(batch)), counts),
+            "batch": of_atoms,
             "ptr": offsets,
             "head": np.full(len(batch), self.head_index),
         }
-        graph = {name: torch.as_tensor(a, dtype=self.dtype, device=self.device) for name, a in floats.items()}
-        graph |= {name: torch.as_tensor(a, dtype=torch.int64, device=self.device) for name, a in integers.items()}
-        return graph
+        graph = {name: torch.as_tensor(array, device=self.device) for name, array in arrays.items()}
+        cells = graph["cell"].view(-1, 3, 3)[graph["batch"][pairs.edges[0]]]
+        graph |= pairs._asdict() | {"shifts": torch.bmm(pairs.unit_shifts[:, None], cells)[:, 0]}
+        graph["edge_index"] = graph.pop("edges")
+        return {name: each.to(self.dtype) if each.is_floating_point() else each for name, each in graph.items()}
+
+    def _pairs(self, batch: list[Configuration], offsets: NDArray[np.int64]) -> Pairs:
+        """Return the pairs of all configurations as tensors on the device."""
+        import torch
+
+        if self.device != "cpu":
+            positions, cells = [each.positions for each in batch], [each.cell for each in batch]
+            return neighbours_of_batch(positions, cells, self.r_max, self.device)
+        parts = [neighbours(each.positions, each.cell, self.r_max) for each in batch]
+        edges = [part.edges + offset for part, offset in zip(parts, offsets[:-1], strict=True)]
+        joined = (np.concatenate(each) for each in ([p.unit_shifts for p in parts], [p.positions for p in parts]))
+        return Pairs(*map(torch.from_numpy, (np.concatenate(edges, axis=1), *joined)))
 
 
-def _load(path: str | PathLike[str], device: str) -> Any:
+def _load(path: str | PathLike[str]) -> Any:
     """Unpickle a model; its warnings on how it was saved are of no use here."""
     import torch
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model = torch.load(path, map_location=device, weights_only=False)
+            model = torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:
         raise WorkerError("no_model", f"{path} cannot be opened as a MACE model: {error}") from error
     missing = [name for name in ("r_max", "atomic_numbers", "atomic_energies_fn") if not hasattr(model, name)]
@@ -323,27 +346,3 @@ def default_dtype(dtype: Any) -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
-
-
-def wrapped(positions: Array, cell: Array) -> Array:
-    """Return positions moved into the cell by whole lattice vectors.
-
-    :param positions: in Å, shape (n, 3)
-    :param cell: lattice vectors as rows in Å, shape (3, 3)
-    """
-    return np.asarray(positions - np.floor(positions @ np.linalg.inv(cell)) @ cell)
-
-
-def neighbours(each: Configuration, cutoff: float) -> tuple[NDArray[np.int64], Array, Array]:
-    """Directed pairs within the cut-off.
-
-    :return: pairs, shape (2, edges); cells between them in lattice vectors, shape (edges, 3); positions wrapped into
-        the cell, so that float32 resolves them however far a molecule has diffused, shape (n, 3)
-    """
-    from matscipy.neighbours import neighbour_list
-
-    positions = wrapped(each.positions, each.cell)
-    first, second, unit = neighbour_list(
-        "ijS", pbc=(True, True, True), cell=each.cell, positions=positions, cutoff=cutoff
-    )
-    return np.stack([first, second]).astype(np.int64), unit.astype(np.float64), positions

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .model import Configuration, Evaluation, MaceEvaluator, default_dtype, wrapped
+from .model import Configuration, Evaluation, MaceEvaluator, default_dtype
+from .neighbour_search import wrapped
 from .neighbourhood import Change, ChangedGraph, NeighbourTable, Part, difference
 
 __all__ = ["LayerRecord", "LocalPotential"]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..kernels.dynamics import MdState
 from ..kernels.gases import Gas
 from ..kernels.ideal_gas import LARGEST_STRETCH
+from ..kernels.neighbour_search import short_distances
 
 __all__ = ["DriftGuard", "broken_molecule", "detached_atom", "has_neighbour"]
 
@@ -91,13 +92,8 @@ def has_neighbour(state: MdState, longest: float) -> NDArray[np.bool_]:
     :param longest: bond in sums of covalent radii
     :return: shape (framework atoms,)
     """
-    from matscipy.neighbours import neighbour_list
-
     numbers, positions = state.numbers[: state.framework_atoms], state.positions[: state.framework_atoms]
     radii = covalent_radii[numbers]
-    wrapped = positions - np.floor(positions @ np.linalg.inv(state.cell)) @ state.cell
-    first, second, distances = neighbour_list(
-        "ijd", pbc=(True, True, True), cell=state.cell, positions=wrapped, cutoff=2.0 * longest * float(radii.max())
-    )
+    first, second, distances = short_distances(positions, state.cell, 2.0 * longest * float(radii.max()))
     close = distances <= longest * (radii[first] + radii[second])
     return np.asarray(np.bincount(first[close], minlength=len(numbers)) > 0)

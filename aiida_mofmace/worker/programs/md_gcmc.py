@@ -139,13 +139,21 @@ def _maker(inputs: Mapping[str, Any], device: str) -> Callable[..., HybridSimula
     return partial(LammpsHybridSimulation, referee=referee)
 
 
+def _why_not_local(model: MaceEvaluator) -> str:
+    """Say why trial moves are evaluated in full; empty if they need not be.
+
+    A GPU takes for a few atoms about as long as for all.
+    """
+    return why_not(model.model) or ("" if model.device == "cpu" else f"on {model.device} it would save nothing")
+
+
 def potentials(model: MaceEvaluator, points: Iterable[Point]) -> list[Potential]:
     """Return the potential of each simulation, which may evaluate trial moves by what they change.
 
     Those of LAMMPS are evaluated in full.
     """
     can_be_local = [point.parameters.engine == "native" for point in points]
-    if why_not(model.model) or not any(can_be_local):
+    if _why_not_local(model) or not any(can_be_local):
         return [model for _ in can_be_local]
     record = LayerRecord(model)
     return [LocalPotential(record) if is_local else model for is_local in can_be_local]
@@ -161,5 +169,5 @@ def run(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
     point = read_point(inputs, model)
     (potential,) = potentials(model, [point])
     results = simulate(point, potential, stop, _maker(inputs, model.device))
-    how = {"local_trials": isinstance(potential, LocalPotential), "why_not_local": why_not(model.model)}
+    how = {"local_trials": isinstance(potential, LocalPotential), "why_not_local": _why_not_local(model)}
     return results | how | {"device": model.device}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 import traceback
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,32 +21,18 @@ Outcome = dict[str, Any]
 
 
 def run_together(points: Mapping[str, Point], table: BatchedPotential, stop: StopRequest) -> dict[str, Outcome]:
-    """Run simulations side by side, each in a thread, while this thread evaluates for all of them.
+    """Run simulations side by side, with the potential that evaluates for all of them.
 
     :param points: what each simulation starts from, by name
     :param table: with a seat for each
     :param stop: ends all of them
     :return: outcome of each, by name
     """
-    outcomes: dict[str, Outcome] = {}
-
-    def take_part(name: str, seat: Seat) -> None:
-        try:
-            outcomes[name] = _outcome(points[name], seat, stop)
-        finally:
-            seat.leave()
-
-    seats = {name: table.seat(index) for index, name in enumerate(points)}
-    threads = [threading.Thread(target=take_part, args=pair, daemon=True) for pair in seats.items()]
-    for thread in threads:
-        thread.start()
-    table.serve()
-    for thread in threads:
-        thread.join()
-    return {name: outcomes[name] for name in points}
+    outcomes = table.run([partial(_outcome, point, stop) for point in points.values()])
+    return dict(zip(points, outcomes, strict=True))
 
 
-def _outcome(point: Point, seat: Seat, stop: StopRequest) -> Outcome:
+def _outcome(point: Point, stop: StopRequest, seat: Seat) -> Outcome:
     """Run one simulation; whatever ends it ends it alone."""
     try:
         results = simulate(point, seat, stop)
@@ -70,8 +56,8 @@ def run(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
     """Run all systems that the parameters name; each leaves its files in a folder of its name.
 
     A system's parameters are the common ones with its own put over them, which may hold a seed of its own. On a GPU the
-    systems share each call of the model. On a CPU, where that brings nothing, each has calls of its own, and its
-    numbers are bit for bit those of a run by itself.
+    systems share each call of the model. On a CPU each has calls of its own, and its numbers are bit for bit those of a
+    run by itself, unless ``share_calls`` is true.
 
     :raises WorkerError: kind no_model; that of the first system, if all have failed
     """
@@ -89,8 +75,8 @@ def run(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
             points[name] = read_point(system, model, folder)
         except WorkerError as error:
             outcomes[name] = _failure(error)
-    joint = model if "cuda" in model.device else None
-    table = BatchedPotential(potentials(model, points.values()), joint)
+    joint = model if model.device != "cpu" or common.get("share_calls", False) else None
+    table = BatchedPotential([model] * len(points) if joint else potentials(model, points.values()), joint)
     outcomes |= run_together(points, table, stop)
     failures = [outcome["error"] for outcome in outcomes.values() if outcome["error"]]
     if len(failures) == len(outcomes):

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from ..errors import WorkerError
 from ..kernels.dynamics import MdState
-from ..kernels.geometry import minimum_pair_distance
 from ..kernels.model import MaceEvaluator
+from ..kernels.neighbour_search import short_distances
 
 __all__ = ["Clock", "Guard", "SimulationParameters", "TimeSeries", "describe_explosion", "open_model", "read_structure"]
 
@@ -119,10 +119,12 @@ class Guard:
         limit = self.highest_temperature(state.degrees_of_freedom)
         if temperature > limit:
             return {"reason": "temperature", "step": state.step, "value": temperature, "limit": limit}
-        if thorough or state.step % _DISTANCE_CHECK_INTERVAL == 0:
-            distance = minimum_pair_distance(state.positions, state.cell)
-            if distance < self.minimum_distance:
-                return {"reason": "distance", "step": state.step, "value": distance, "limit": self.minimum_distance}
+        is_due = thorough or state.step % _DISTANCE_CHECK_INTERVAL == 0
+        if is_due and self.minimum_distance > 0.0:
+            _, _, distances = short_distances(state.positions, state.cell, self.minimum_distance)
+            if len(distances):
+                nearest, limit = float(distances.min()), self.minimum_distance
+                return {"reason": "distance", "step": state.step, "value": nearest, "limit": limit}
         return None
 
 
