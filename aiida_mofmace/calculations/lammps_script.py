@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
@@ -28,6 +27,7 @@ __all__ = [
     "RESTART",
     "STRUCTURE",
     "TOLERANCES",
+    "exchange_phase",
     "first_script",
     "model_name",
     "restart_script",
@@ -149,17 +149,48 @@ def _script(
     guards = {"temperature": f"1 v_temperature > {limit!r}"}
     guards["distance"] = f"{_DISTANCE_CHECK_INTERVAL} v_closest < {guard.minimum_distance!r}"
     lines += [f"fix {name} all halt {what} error soft message yes" for name, what in guards.items()]
-    interval = p["stride"] if gas is None else math.gcd(p["stride"], p["md_steps_per_attempt"])
+    interval, rows = _interval(p, state, gas)
     lines += [" ".join(["thermo_style custom step temp pe econserve vol c_closest", *_columns(gas)])]
-    lines += [f"thermo {interval}", "thermo_modify format float %.14g flush yes lost error"]
+    lines += [*rows, f"thermo {interval}", "thermo_modify format float %.14g flush yes lost error"]
     lines += [f"dump frames all custom {p['stride']} {DUMP} id type xu yu zu"]
     lines += ["dump_modify frames sort id flush yes format float %.14g"]
     lines += [f"timer timeout {seconds // 3600:d}:{seconds // 60 % 60:02d}:{seconds % 60:02d} every 1"]
     lines += [f"run {p['steps']} upto", f"write_restart {RESTART}"]
     if gas is not None:
+        counts = " ".join(f"$(f_exchange[{index}]:%.14g)" for index in range(3, 7))
+        lines.append(f"print 'exchanges attempted and accepted: {counts}'")
         lines.append(f"write_dump all custom {LAST} id type xu yu zu modify sort id format float %.14g")
     lines.append("print 'last step: $(step)'")  # once all is written
     return "\n".join(lines) + "\n"
+
+
+def exchange_phase(state: MdState, every: int) -> int:
+    """Return how long after the ends of blocks LAMMPS exchanges: first in the first step of all.
+
+    :param state: that the run began with
+    :param every: steps between two exchanges
+    """
+    return (state.step + 1) % every
+
+
+def _interval(p: Mapping[str, Any], state: MdState, gas: Gas | None) -> tuple[str, list[str]]:
+    """Return the interval of what is printed, and variables that it needs.
+
+    Where molecules are exchanged these are the ends of blocks and the steps of the exchanges; if that is the same, also
+    the steps before, so that there always are two rows between which dynamics alone changes the conserved energy.
+    """
+    stride, every = p["stride"], p["md_steps_per_attempt"]
+    if gas is None or every == 1:
+        return str(stride if gas is None else 1), []
+    blocks = f"stagger({every},{exchange_phase(state, every) or every - 1})"
+    if stride % every == 0:
+        return "v_rows", [f"variable rows equal {blocks}"]
+    frames = f"stride(0,{p['steps'] + stride},{stride})"
+    return "v_rows", [
+        f"variable blocks equal {blocks}",
+        f"variable frames equal {frames}",
+        "variable rows equal (v_blocks<v_frames)*v_blocks+(v_blocks>=v_frames)*v_frames",
+    ]
 
 
 def _choices(p: Mapping[str, Any]) -> list[str]:

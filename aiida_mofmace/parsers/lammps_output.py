@@ -23,6 +23,7 @@ _WITH_EXCHANGES = [*_COLUMNS, "v_loading", *(f"f_exchange[{index}]" for index in
 _LAUNCHER = re.compile(r"^model by mofmace-lmp: (.*)$", re.MULTILINE)
 _TRIAL = re.compile(r"^first trial (\w+): (\S+) eV, direct evaluation (\S+) eV", re.MULTILINE)
 _TRIALS = re.compile(r"^(insertion|deletion): (\d+) evaluated, (\d+) overlap, (\d+) holes", re.MULTILINE)
+_EXCHANGES = re.compile(r"^exchanges attempted and accepted: (\d+) (\d+) (\d+) (\d+)", re.MULTILINE)
 _IDEAL_GAS = re.compile(r"^ideal gas: (\S+) eV, error (\S+), (\d+) sweeps", re.MULTILINE)
 
 
@@ -41,6 +42,8 @@ class LammpsOutput:
         columns, shape (n, 6); where molecules are exchanged also their number, insertions attempted and accepted, and
         deletions attempted and accepted since the very first step, shape (n, 11)
     :param trials: energy in eV that the first trial of each kind was given, and that of a direct evaluation
+    :param exchanges: insertions attempted and accepted, and deletions, since the very first step; None if the script
+        did not get to its end
     :param counts: by kind of trial how many were evaluated, overlap and met a hole of the model, in this job
     :param launcher: versions of what mofmace-lmp evaluated the model with, None for another program
     :param ideal_gas: energy in eV of a molecule alone, its error, and the sweeps it is the mean of; None if no
@@ -56,6 +59,7 @@ class LammpsOutput:
     steps_per_second: float | None = None
     thermo: Array = field(default_factory=lambda: np.zeros((0, len(_COLUMNS))))
     trials: dict[str, tuple[float, float]] = field(default_factory=dict)
+    exchanges: tuple[int, ...] | None = None
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     ideal_gas: tuple[float, float, int] | None = None
     launcher: dict[str, str] | None = None
@@ -68,7 +72,7 @@ def parse_output(text: str) -> LammpsOutput:
     """
     first, last, halt = _FIRST.search(text), _LAST.search(text), _HALT.search(text)
     error, version, loops = _ERROR.search(text), _VERSION.search(text), _LOOP.findall(text)
-    gas, launcher = _IDEAL_GAS.search(text), _LAUNCHER.search(text)
+    gas, launcher, exchanges = _IDEAL_GAS.search(text), _LAUNCHER.search(text), _EXCHANGES.search(text)
     return LammpsOutput(
         first_energy=float(first[1]) if first else None,
         first_force=float(np.max([float(value) for value in first.groups()[1:]])) if first else None,
@@ -79,6 +83,7 @@ def parse_output(text: str) -> LammpsOutput:
         steps_per_second=int(loops[-1][1]) / max(float(loops[-1][0]), 1e-9) if loops else None,
         thermo=_thermo(text.splitlines()),
         trials={move: (float(given), float(direct)) for move, given, direct in _TRIAL.findall(text)},
+        exchanges=tuple(map(int, exchanges.groups())) if exchanges else None,
         counts={
             move: dict(zip(("evaluated", "overlap", "holes"), map(int, numbers), strict=True))
             for move, *numbers in _TRIALS.findall(text)

@@ -66,12 +66,13 @@ def is_converged(results: Mapping[str, Any], mass: float, section: Mapping[str, 
 def hole_fraction(results: Mapping[str, Any]) -> float:
     """Return the share of their time that molecules sat in holes of the model, where they bind beyond belief.
 
-    A deletion picks a molecule at random, so it is the share of the deletions evaluated that was refused for a hole. An
-    insertion refused for one does no harm: nothing comes of it.
+    A deletion picks a molecule at random, so it is the share of the deletions of a molecule, those refused for the
+    minimum distance included, that was refused for a hole. An insertion refused for one does no harm: nothing comes of
+    it.
     """
     deletions = results["acceptance"]["deletion"]
-    evaluated: int = deletions.get("evaluated", 0)
-    return deletions.get("holes", 0) / evaluated if evaluated else 0.0
+    molecules: int = deletions.get("evaluated", 0) + deletions.get("overlap", 0)
+    return deletions.get("holes", 0) / molecules if molecules else 0.0
 
 
 def pool_replicas(replicas: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from aiida_mofmace.worker.kernels.lammps_molecule import types_with_gas
 from aiida_mofmace.worker.kernels.thermodynamics import chemical_potential, ideal_gas_number
 from aiida_mofmace.worker.lmp_gcmc import CANDIDATES
 from aiida_mofmace.worker.programs.gcmc_averages import RunRecord, summarise
-from aiida_mofmace.worker.programs.guards import broken_molecule, detached_atom
+from aiida_mofmace.worker.programs.guards import DriftGuard, broken_molecule, detached_atom
 from aiida_mofmace.worker.programs.simulation import Guard, describe_explosion
 
 from .lammps_jobs import explosion_of, first_frame, has_wrong_frame, read_checkpoint, read_output
@@ -61,6 +61,8 @@ class GcmcReading:
         self._back = lammps_script.rotation(self._state.cell).T
         self.output: LammpsOutput = read_output(retrieved)
         self._first_step = int(self._values.get("step", self._state.step))
+        window = 1e-3 * parameters.get("energy_drift_window_fs", 500.0)
+        self.drift = DriftGuard(parameters.get("max_energy_drift"), window)
         self.explosion = self._exploded()
         self.images: list[Atoms] = []
         self.candidates = self._holes()
@@ -105,7 +107,28 @@ class GcmcReading:
 
     def _exploded(self) -> dict[str, Any] | None:
         steps = self.output.thermo[:, 0].max(initial=self._first_step)
-        return explosion_of(self.output, self._guard(), self._state, int(steps))
+        found = explosion_of(self.output, self._guard(), self._state, int(steps))
+        drift = self._drifted()
+        return drift if drift is not None and (found is None or drift["step"] < found["step"]) else found
+
+    def _drifted(self) -> dict[str, Any] | None:
+        """Say where the conserved energy drifted too far between an exchange and the end of its block."""
+        p, earlier = self._p, self._values.get("drift", {})
+        self.drift.change, self.drift.time = earlier.get("change", 0.0), earlier.get("time", 0.0)
+        every, begun, rows = p["md_steps_per_attempt"], None, self._blocks()
+        phase = lammps_script.exchange_phase(self._state, every)
+        end = 0 if phase else every - 1
+        if every == 1:  # no step without an exchange
+            return None
+        for step, energy, loading in rows[np.isfinite(rows).all(axis=1)][:, [0, 3, 6]].tolist():
+            if begun is not None and begun < step and step % every == end:
+                atoms = self._state.framework_atoms + round(loading) * len(self._gas)
+                time = (step - begun) * p["timestep_fs"] * 1e-3
+                drift = self.drift.end_piece(energy, time, atoms, int(step))
+                if drift is not None:
+                    return drift
+            begun, self.drift.begun = step if step % every == phase else None, energy
+        return None
 
     def _holes(self) -> list[Atoms]:
         """Frames in which the model has a hole, turned back to the orientation of the framework."""
@@ -123,11 +146,15 @@ class GcmcReading:
     def _take_frames(self) -> None:
         """Take the frames up to where something came off, and keep that one as a candidate."""
         thermo = self.output.thermo
+        drifted = self.explosion["step"] if self.explosion and self.explosion["reason"] == "drift" else np.inf
         energies = dict(zip(thermo[:, 0].astype(int).tolist(), thermo[:, 2].tolist(), strict=True))
         for dumped in parse_dump((self._content(lammps_script.DUMP) or b"").decode()):
             if dumped.step <= self._first_step or not math.isfinite(energies.get(dumped.step, math.nan)):
                 continue
             state = self._frame(dumped)
+            if dumped.step >= drifted:
+                self._keep(state, "drift")
+                return
             self.explosion = (
                 broken_molecule(state, [self._gas])
                 or detached_atom(state, self._arrays["bonded"], self._p.get("longest_bond"))
@@ -181,9 +208,10 @@ class GcmcReading:
         """Return what became of all trials; LAMMPS counts attempts and acceptances from the very first step itself."""
         earlier = self._values["counts"] if "lammps_restart" in self._arrays else {}
         joined = {move: _NO_COUNTS | earlier.get(move, {}) for move in _MOVES}
+        made = self.output.exchanges or tuple(self._blocks()[-1:, _FIRST_COUNT:].astype(int).ravel().tolist())
         for index, move in enumerate(_MOVES):
-            for row in self._blocks()[-1:, _FIRST_COUNT + 2 * index :]:
-                joined[move] |= {"attempted": int(row[0]), "accepted": int(row[1])}
+            if made:
+                joined[move] |= {"attempted": made[2 * index], "accepted": made[2 * index + 1]}
             for what, number in self.output.counts.get(move, {}).items():
                 joined[move][what] += number
         return joined
@@ -243,6 +271,7 @@ class GcmcReading:
             "step": self.output.last_step,
             "counts": self.counts,
             "comparison": self._comparison(),
+            "drift": self.drift.to_dict(),
             "ideal_gas": [gas["energy"], gas["energy_error"], gas["sweeps"]] if gas["sweeps"] else None,
         }
         with TemporaryDirectory() as folder:

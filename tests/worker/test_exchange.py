@@ -155,6 +155,18 @@ def test_holes_refused_both_ways(carbon_dioxide: Gas) -> None:
     assert allowed.try_deletion(state, 0).refusal is None
 
 
+def test_a_hole_nearer_than_anything_is_allowed(carbon_dioxide: Gas) -> None:
+    """Nothing gets there by exchange and nothing leaves, so the deletions have to tell of it."""
+    potential = _Hole(carbon_dioxide)
+    exchange = make_exchange(carbon_dioxide, potential, hole_bound=-2.0, minimum_distance=20.0)
+    state = make_state(potential, carbon_dioxide, loading=1)
+    assert not any(exchange.attempt(state) for _ in range(40))
+    assert exchange.insertions.overlap == exchange.insertions.attempted > 5
+    assert exchange.deletions.holes == exchange.deletions.attempted > 5
+    assert exchange.deletions.overlap == 0
+    assert len(exchange.candidates) == exchange.deletions.holes
+
+
 def test_momenta_after_exchange(carbon_dioxide: Gas) -> None:
     """Inserted and remaining atoms follow Maxwell and Boltzmann, in the frame of the resting centre of mass."""
     potential = BondedMolecules(carbon_dioxide)

@@ -107,6 +107,26 @@ def test_a_hole_is_refused_and_kept(inputs: dict[str, Any]) -> None:
     np.testing.assert_allclose(candidates.cells[0], read_cell(), atol=1e-6)
 
 
+def test_a_hole_nearer_than_anything_is_allowed(inputs: dict[str, Any]) -> None:
+    """No molecule leaves it and none gets there, but it is counted and kept all the same."""
+    results = run(change(inputs, model_hole_bound=1e3, minimum_distance=3.3, initial_loading=1, steps=5), StopRequest())
+    insertion, deletion = (results["acceptance"][move] for move in ("insertion", "deletion"))
+    assert insertion["overlap"] == insertion["attempted"] > 0
+    assert deletion["holes"] == deletion["evaluated"] > 0 and deletion["overlap"] == 0
+    assert len(Frames.load("candidates.npz")) == deletion["holes"]
+
+
+def test_energy_that_drifts_ends_a_run(inputs: dict[str, Any]) -> None:
+    """Exchanges, which change it as they please, are left out."""
+    limits = {"energy_drift_window_fs": 8.0, "steps": 40}
+    good = run(change(inputs, max_energy_drift=0.5, **limits), StopRequest())
+    assert "explosion" not in good
+    assert sum(counts["accepted"] for counts in good["acceptance"].values()) > 0
+    found = run(change(inputs, max_energy_drift=1e-6, **limits), StopRequest())["explosion"]
+    assert found["reason"] == "drift"
+    assert abs(found["value"]) > 1e-6
+
+
 @pytest.mark.parametrize(
     ("what", "message"),
     [

@@ -204,6 +204,23 @@ def test_a_guard_ends_a_run(
     assert "checkpoint" not in node.outputs
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("stride", [10, 7])
+def test_energy_that_drifts_ends_a_run(lammps: dict[str, Any], stride: int) -> None:
+    """Between the exchanges, each of which changes it by far more than the wider bound."""
+    window = {"energy_drift_window_fs": 6.0}
+    good = run_chunk(isotherm(lammps, {**window, "max_energy_drift": 1.0}, stride=stride))
+    assert good.exit_status == 0, good.exit_message
+    assert good.outputs.trajectory.get_frames().steps.tolist() == list(range(stride, 31, stride))
+    counts = good.outputs.results["acceptance"]
+    assert counts["insertion"]["accepted"] + counts["deletion"]["accepted"] > 0
+    bad = run_chunk(isotherm(lammps, {**window, "max_energy_drift": 1e-6}, stride=stride))
+    explosion = bad.outputs.results["explosion"]
+    assert (explosion["reason"], explosion["step"] % 5) == ("drift", 0), bad.exit_message
+    assert bad.outputs.candidates.get_frames().groups[-1].endswith("_drift")
+    assert "checkpoint" not in bad.outputs
+
+
 def printed(**more: str) -> orm.FolderData:
     """What a job has left: the words of LAMMPS, and of the scheduler."""
     folder = orm.FolderData()
@@ -223,6 +240,35 @@ COUNTS = """insertion: 3 evaluated, 9 overlap, 0 holes
 deletion: 20 evaluated, 0 overlap, 0 holes
 ideal gas: -2.5 eV, error 0.01, 13 sweeps
 """
+
+
+def rows(*energies: tuple[int, float, int]) -> str:
+    """What is printed at exchanges and at the ends of blocks: step, conserved energy and molecules."""
+    header = TABLE[TABLE.index("   Step") :].splitlines()[0]
+    lines = [f"{step} 300.0 -13.5 {energy} 216.0 0.96 {loading} 9 0 11 1" for step, energy, loading in energies]
+    return "\n".join([header, *lines]) + "\n"
+
+
+def test_drift_is_that_of_the_dynamics(aiida_profile: Any) -> None:
+    """Exchanges change the conserved energy as they please; a window goes on in the next job."""
+    limits = {"max_energy_drift": 0.1, "energy_drift_window_fs": 5.5, "timestep_fs": 1.0, "steps": 40}
+    text = rows(
+        (1, -13.0, 1), (2, -13.5, 1), (5, -13.5, 1), (7, -9.0, 2), (10, -9.001, 2), (12, -20.0, 0), (15, -20.004, 0)
+    )
+    read = read_gcmc(printed(output=text), start(), orm.Dict({**PARAMETERS, **limits}))
+    assert "explosion" not in read["results"].get_dict()
+    more = {**PARAMETERS, **limits, "max_energy_drift": 1e-4}
+    found = read_gcmc(printed(output=text), start(), orm.Dict(more))["results"]["explosion"]
+    # Two atoms of the framework and three of each molecule; 3 fs without drift, then 3 fs with 0.001 eV.
+    assert (found["reason"], found["step"]) == ("drift", 10)
+    assert found["value"] == pytest.approx(-0.001 / 8 / 0.006)
+
+
+def test_counts_are_those_at_the_very_end(aiida_profile: Any) -> None:
+    """A job that is stopped between two blocks has made trials that no row of its table tells of."""
+    text = TABLE + COUNTS + "exchanges attempted and accepted: 15 0 35 1\n"
+    results = read_gcmc(printed(output=text), start(), orm.Dict(PARAMETERS))["results"].get_dict()
+    assert [results["acceptance"][move]["attempted"] for move in ("insertion", "deletion")] == [15, 35]
 
 
 @pytest.mark.parametrize(

@@ -97,9 +97,9 @@ class MoveCounts:
     """What became of the trials of one kind.
 
     :param attempted: all trials
-    :param overlap: refused for the minimum distance, before any energy was evaluated
-    :param evaluated: trials whose energy was evaluated
-    :param holes: refused because the model has a hole there
+    :param overlap: refused for the minimum distance; no energy is evaluated but that of a deletion, in search of holes
+    :param evaluated: trials whose energy decided
+    :param holes: refused because the model has a hole there, of a deletion whatever the distances
     :param accepted: trials accepted
     """
 
@@ -233,6 +233,9 @@ class Exchange:
     def try_deletion(self, state: MdState, index: int, kind: int = 0, log_bias: float = 0.0) -> Trial:
         """Judge the deletion of one molecule; its atoms are gone before the energy is evaluated.
 
+        One that is refused for the minimum distance is evaluated all the same: dynamics may have brought the molecule
+        into a hole, and as neither way out is open, nothing else would tell of it.
+
         :param index: of the molecule among those of its kind
         :param log_bias: that of its insertion
         """
@@ -240,13 +243,13 @@ class Exchange:
         molecule = state.positions[atoms]
         kept = np.delete(np.arange(len(state)), atoms)
         configuration = Configuration(state.numbers[kept], state.positions[kept], state.cell)
-        if closest_distance(molecule, configuration.positions, state.cell) < self.rules.minimum_distance:
-            return Trial(configuration, 0.0, "overlap")
         alone = isolated(self.species[kind].gas, molecule, self.potential.r_max)
         evaluation, own = self.potential.evaluate([configuration, alone], forces=False)
         gain = state.energy - evaluation.interaction_energy - own.interaction_energy
         if not gain >= self.rules.hole_bound:
             return Trial(configuration, 0.0, "hole", evaluation, gain)
+        if closest_distance(molecule, configuration.positions, state.cell) < self.rules.minimum_distance:
+            return Trial(configuration, 0.0, "overlap")
         acceptance = deletion_acceptance(
             self.ideal_number(state, kind), int(state.counts[kind]), log_bias - gain / self.rules.thermal
         )

@@ -207,6 +207,11 @@ class LammpsEngine:
         return float(self._lammps.get_thermo("pe"))
 
     @property
+    def conserved_energy(self) -> float:
+        """Kinetic and potential energy and that of the bath in eV, which dynamics alone does not change."""
+        return float(self._lammps.get_thermo("econserve"))
+
+    @property
     def bath_energy(self) -> float:
         """Energy in eV that thermostat and barostat have taken out."""
         return float(self._lammps.get_thermo("ecouple"))

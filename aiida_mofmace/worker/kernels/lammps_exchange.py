@@ -204,15 +204,16 @@ class ExchangeJudge:
         """Return the energy without a molecule, whose atoms are dropped before it is evaluated."""
         molecule, left = before.frame.of(deleted), self._remaining(before.frame, deleted)
         cell, rest = box_of(self._lammps), before.frame.without(deleted).x
-        if closest_distance(molecule, rest, cell) < self._rules.minimum_distance:
-            self._deletions.overlap += 1
-            return _REFUSED
-        self._deletions.evaluated += 1
         offset = before.offset - self._own_energy(molecule)
         after = _Known(left, self._energies(left), offset, before.new - set(deleted.tolist()))
         energy = before.energy - after.energy
         self._show("deletion", before.frame, deleted, energy)
-        if not energy >= self._rules.hole_bound:
+        is_hole = not energy >= self._rules.hole_bound
+        if not is_hole and closest_distance(molecule, rest, cell) < self._rules.minimum_distance:
+            self._deletions.overlap += 1
+            return _REFUSED
+        self._deletions.evaluated += 1
+        if is_hole:
             return self._refuse_hole(self._deletions, before.frame)
         self._known.append(after)
         return self._told(after)

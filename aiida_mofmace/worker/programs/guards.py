@@ -35,21 +35,22 @@ class DriftGuard:
     change: float = 0.0
     time: float = 0.0
 
-    def end_piece(self, energy: float, time: float, state: MdState) -> dict[str, Any] | None:
+    def end_piece(self, energy: float, time: float, atoms: int, step: int) -> dict[str, Any] | None:
         """End one piece of dynamics, and say whether the window it completes is beyond the limit.
 
         :param energy: conserved energy in eV
         :param time: length of the piece in ps
-        :param state: at its end
+        :param atoms: in the cell
+        :param step: at its end
         """
-        self.change += (energy - self.begun) / len(state)
+        self.change += (energy - self.begun) / atoms
         self.time += time
         if self.time < self.window:
             return None
         drift, self.change, self.time = self.change / self.time, 0.0, 0.0
         if self.limit is None or abs(drift) <= self.limit:
             return None
-        return {"reason": "drift", "step": state.step, "value": drift, "limit": self.limit}
+        return {"reason": "drift", "step": step, "value": drift, "limit": self.limit}
 
     def to_dict(self) -> dict[str, float]:
         """Return what a restart needs."""

@@ -312,7 +312,7 @@ class HybridSimulation:
             explosion = self.cell_moves.outgrown(state)
         if explosion is None and state.step % p.md_steps_per_attempt == 0:
             time = p.md_steps_per_attempt * p.timestep_fs * 1e-3
-            explosion = self.drift.end_piece(self._conserved_energy(), time, state)
+            explosion = self.drift.end_piece(self._conserved_energy(), time, len(state), state.step)
         return explosion
 
     def _fragment(self) -> dict[str, Any] | None:
