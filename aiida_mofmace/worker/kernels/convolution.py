@@ -96,7 +96,7 @@ class _Places:
         """Put values of edges, shape (edges, k, w), side by side for each receiver, shape (receivers, width * k, w)."""
         wide = values.new_zeros(self.receivers * self.width, *values.shape[1:])
         wide.index_copy_(0, self._slots, values)
-        return wide.view(self.receivers, -1, values.shape[2])
+        return wide.view(self.receivers, self.width * values.shape[1], values.shape[2])
 
     def gather(self, wide: Any, k: int = 1) -> Any:
         """Undo :meth:`spread`; return values of edges, shape (edges, k * w)."""
@@ -128,7 +128,9 @@ class _Convolve(torch.autograd.Function):  # type: ignore[misc]
         wide = []
         for path, coupling in zip(paths, couplings, strict=True):
             weighted = sent[:, path.features] * weights[:, None, path.weights]
-            turned = (harmonics[:, path.harmonics] @ coupling).view(len(weighted), weighted.shape[1], -1)
+            turned = (harmonics[:, path.harmonics] @ coupling).view(
+                len(weighted), weighted.shape[1], path.rows.stop - path.rows.start
+            )
             wide.append((places.spread(turned), places.spread(weighted)))
             message[:, path.rows] = torch.bmm(wide[-1][0].transpose(1, 2), wide[-1][1])
         ctx.count = len(rows)
@@ -163,7 +165,7 @@ class _ConvolveScalars(torch.autograd.Function):  # type: ignore[misc]
     def forward(ctx: Any, features: Any, harmonics: Any, weights: Any, plan: tuple[Any, ...]) -> Any:
         paths, factors, places = ctx.plan = plan
         sent = features.index_select(0, places.senders)[:, None]
-        weights = weights.view(len(weights), len(paths), -1)
+        weights = weights.view(len(weights), len(paths), features.shape[1])
         turned, weighted = places.spread(harmonics[:, None]), places.spread((weights * sent).flatten(1)[:, None])
         message = features.new_empty(places.receivers, max(path.rows.stop for path in paths), features.shape[1])
         for path, factor in zip(paths, factors, strict=True):

@@ -39,7 +39,8 @@ def systems() -> list[Atoms]:
     water = Atoms("OHH", [[4, 4, 4], [4.96, 4, 4], [3.76, 4.93, 4]], cell=[9, 9, 9], pbc=True)
     more = framework.repeat((1, 1, 2))
     more.rattle(0.05, seed=2)
-    return [framework, water, more]
+    lone = Atoms("C", cell=[20, 20, 20], pbc=True)
+    return [framework, water, lone, more]
 
 
 def evaluators() -> Results:
@@ -49,8 +50,12 @@ def evaluators() -> Results:
         for may_fuse in (True, False) if kind in ("as most", "density") else (True,):
             here, there = (evaluator_of(Path("kind.model"), may_fuse, device, **changes) for device in ("cpu", NAME))
             rows = []
-            for forces, stress in ((True, True), (False, False)):
-                pairs = zip(*(each.evaluate(systems(), forces, stress) for each in (here, there)), strict=True)
+            for forces, stress, given in (
+                (True, True, systems()),
+                (False, False, systems()),
+                (True, True, systems()[2:3]),
+            ):
+                pairs = zip(*(each.evaluate(given, forces, stress) for each in (here, there)), strict=True)
                 names = ("interaction_energy", *(("forces", "stress") if forces else ()))
                 for mine, other in pairs:
                     values = [(np.asarray(getattr(each, name)) for each in (mine, other)) for name in names]
