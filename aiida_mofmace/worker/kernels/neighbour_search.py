@@ -9,8 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .geometry import cell_heights
-
 __all__ = ["Pairs", "neighbours", "neighbours_of_batch", "short_distances", "wrapped"]
 
 Array = NDArray[np.float64]
@@ -100,8 +98,9 @@ class _Search:
 
         self._cutoff, self._device = cutoff, device
         matrices = np.stack([np.asarray(cell, dtype=np.float64) for cell in cells])
-        #: the cut-off in heights of the cell, shape (systems, 3)
-        reach = cutoff / np.array([cell_heights(cell) for cell in matrices])
+        inverses = np.linalg.inv(matrices)
+        # The cut-off in heights of the cell, shape (systems, 3).
+        reach = cutoff * np.linalg.norm(inverses, axis=1)
         # One layer of bins on either side is for images; a cell that ends within a bin needs a part of the next.
         bins = np.ceil(1.0 / reach).astype(np.int64) + 2
         sizes = bins.prod(axis=1)
@@ -111,7 +110,7 @@ class _Search:
         self._images = self._tensor(np.array(list(itertools.product(*images)), dtype=np.float64))
 
         system = self._tensor(np.repeat(np.arange(len(matrices)), [len(each) for each in positions]))
-        of_systems = (matrices, np.linalg.inv(matrices), reach, bins, strides, np.cumsum(sizes) - sizes)
+        of_systems = (matrices, inverses, reach, bins, strides, np.cumsum(sizes) - sizes)
         cell, inverse, self._reach, self._bins, self._strides, self._first_bin = (
             self._tensor(each)[system] for each in of_systems
         )
