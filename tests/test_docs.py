@@ -43,6 +43,20 @@ def site(tmp_path_factory) -> Path:
     return out
 
 
+@pytest.mark.parametrize("page", [REPOSITORY / "README.md", DOCS / "howto" / "slurm_cluster.md"], ids=page_id)
+def test_a_compute_machine_is_told_all_that_the_worker_needs(page: Path) -> None:
+    """It has nothing of aiida-mofmace, so what stands there is all that it gets."""
+    project = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+    extra = re.search(r"^worker = \[(.*)\]$", project, re.MULTILINE)
+    assert extra is not None
+    wanted = {re.split(r"[<>=]", name)[0] for name in re.findall(r'"([^"]+)"', extra[1])} | {"ase", "pymbar"}
+    text = page.read_text(encoding="utf-8")
+    line = re.search(r"pip install (mace-torch.*)$|(A compute machine needs only .*?):", text, re.MULTILINE | re.DOTALL)
+    assert line is not None
+    named = set(re.findall(r"`([^`]+)`", line[2])) if line[2] else set(line[1].split("\n")[0].split())
+    assert named == wanted
+
+
 def test_documentation_builds_without_a_warning(site: Path) -> None:
     assert (site / "index.html").is_file()
 

@@ -179,9 +179,9 @@ def _interval(p: Mapping[str, Any], state: MdState, gas: Gas | None) -> tuple[st
     Where molecules are exchanged these are the ends of blocks and the steps of the exchanges; if that is the same, also
     the steps before, so that there always are two rows between which dynamics alone changes the conserved energy.
     """
-    stride, every = p["stride"], p["md_steps_per_attempt"]
-    if gas is None or every == 1:
-        return str(stride if gas is None else 1), []
+    stride, every = p["stride"], p["md_steps_per_attempt"] if gas else 0
+    if every < 2:
+        return str(every or stride), []
     blocks = f"stagger({every},{exchange_phase(state, every) or every - 1})"
     if stride % every == 0:
         return "v_rows", [f"variable rows equal {blocks}"]

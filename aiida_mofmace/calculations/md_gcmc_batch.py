@@ -32,7 +32,7 @@ def _check_system(name: str, parameters: Mapping[str, Any]) -> str | None:
 
 
 class MdGcmcBatchCalculation(WorkerCalculation):
-    """Hybrid MD-GCMC of several systems at once, pressures or replicas, which share the calls of the model."""
+    """Hybrid MD-GCMC of several systems at once, pressures or replicas, which may share the calls of the model."""
 
     PROGRAM = "md_gcmc_batch"
     RETRIEVED = tuple((f"*/{name}.npz", ".", 2) for name in ("frames", "timeseries", "checkpoint", "candidates"))
@@ -78,6 +78,9 @@ class MdGcmcBatchCalculation(WorkerCalculation):
         systems = parameters.get("systems")
         if not isinstance(systems, Mapping) or not systems:
             return "systems is missing; give the parameters of each system by its name"
+        own = [name for name, system in systems.items() if "share_calls" in system]
+        if own:
+            return f"share_calls stands in system {own[0]}; it is for all of them, give it beside systems"
         if not isinstance(parameters.get("share_calls", False), bool):
             return f"share_calls is {parameters['share_calls']!r}; give true or false"
         return first_message(_check_system(name, {**parameters, **own}) for name, own in systems.items())

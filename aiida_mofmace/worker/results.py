@@ -15,6 +15,7 @@ _REPORTED_PACKAGES = (
     "torch",
     "mace-torch",
     "e3nn",
+    "vesin",
     "dscribe",
     "scikit-learn",
     "pymbar",

@@ -189,7 +189,7 @@ class MDGCMCIsothermWorkChain(RollingWindow):
             return self.submit(*chunk_process(inputs, self.inputs.get("lammps_code")))
         chunks = {name: self._chunk_inputs(name) for name in self.ctx.due}
         label = f"MD-GCMC of {self.inputs.gas['name']}, {len(chunks)} runs"
-        inputs = batch_inputs(key, label, chunks, self.ctx.section["share_calls"])
+        inputs = batch_inputs(key, label, chunks, self.ctx.section.get("share_calls", False))
         return self.submit(MdGcmcBatchCalculation, inputs)
 
     def _chunk_inputs(self, name: str) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from aiida_mofmace.worker.kernels.thermodynamics import chemical_potential, idea
 from aiida_mofmace.worker.lmp_gcmc import CANDIDATES
 from aiida_mofmace.worker.programs.gcmc_averages import RunRecord, summarise
 from aiida_mofmace.worker.programs.guards import DriftGuard, broken_molecule, detached_atom
+from aiida_mofmace.worker.programs.hybrid import MdGcmcParameters
 from aiida_mofmace.worker.programs.simulation import Guard, describe_explosion
 
 from .lammps_jobs import explosion_of, first_frame, has_wrong_frame, read_checkpoint, read_output
@@ -61,7 +62,7 @@ class GcmcReading:
         self._back = lammps_script.rotation(self._state.cell).T
         self.output: LammpsOutput = read_output(retrieved)
         self._first_step = int(self._values.get("step", self._state.step))
-        window = 1e-3 * parameters.get("energy_drift_window_fs", 500.0)
+        window = 1e-3 * parameters.get("energy_drift_window_fs", MdGcmcParameters.energy_drift_window_fs)
         self.drift = DriftGuard(parameters.get("max_energy_drift"), window)
         self.explosion = self._exploded()
         self.images: list[Atoms] = []
@@ -121,13 +122,15 @@ class GcmcReading:
         if every == 1:  # no step without an exchange
             return None
         for step, energy, loading in rows[np.isfinite(rows).all(axis=1)][:, [0, 3, 6]].tolist():
-            if begun is not None and begun < step and step % every == end:
+            if step % every == phase:
+                begun, self.drift.begun = step, energy
+            elif begun is not None and step % every == end:
                 atoms = self._state.framework_atoms + round(loading) * len(self._gas)
                 time = (step - begun) * p["timestep_fs"] * 1e-3
                 drift = self.drift.end_piece(energy, time, atoms, int(step))
                 if drift is not None:
                     return drift
-            begun, self.drift.begun = step if step % every == phase else None, energy
+                begun = None
         return None
 
     def _holes(self) -> list[Atoms]:

@@ -102,10 +102,10 @@ def _check_uff(values: Mapping[str, Any]) -> str | None:
 
 
 def _check_isotherm(values: Mapping[str, Any]) -> str | None:
-    wrong = [key for key in ("batch", "share_calls") if not isinstance(values[key], bool)]
+    wrong = [key for key in ("batch", "share_calls") if not isinstance(values.get(key, False), bool)]
     if wrong:
         return f"{wrong[0]} is {values[wrong[0]]!r}; give true or false"
-    if values["share_calls"] and not values["batch"]:
+    if values.get("share_calls") and not values.get("batch"):
         return "share_calls is for runs of one job; set batch to true as well"
     return None
 

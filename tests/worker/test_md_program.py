@@ -22,7 +22,7 @@ from aiida_mofmace.worker.kernels.model import MaceEvaluator
 from aiida_mofmace.worker.programs.md import run
 from aiida_mofmace.worker.stopping import StopRequest
 
-from .engine_fixtures import CO2
+from .engine_fixtures import CO2, write_tiny_mace
 
 REPOSITORY = Path(__file__).parents[2]
 PARAMETERS = {
@@ -164,6 +164,18 @@ def test_temperature_guard(inputs: dict[str, Any]) -> None:
         run(change(inputs, loading=0, max_temperature_factor=0.05, thermostat_time_fs=1e4), StopRequest())
     assert caught.value.kind == "explosion"
     assert "limit of 250 K" in str(caught.value)  # 300 K (0.05 + 6 sqrt(2 / 117))
+
+
+def test_a_model_that_gives_no_numbers(inputs: dict[str, Any]) -> None:
+    """Is said to do so, whatever the search for neighbours makes of the positions that it leads to."""
+    write_tiny_mace(Path("broken.model"), atomic_inter_scale=[float("nan")])
+    broken = inputs | {"files": inputs["files"] | {"model": "broken.model"}}
+    with (
+        pytest.warns(UserWarning, match="are off by nan"),
+        pytest.raises(WorkerError, match="no longer a number") as caught,
+    ):
+        run(change(broken, loading=0), StopRequest())
+    assert caught.value.kind == "nan"
 
 
 def test_a_molecule_alone(inputs: dict[str, Any]) -> None:

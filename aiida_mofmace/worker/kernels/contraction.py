@@ -69,7 +69,7 @@ class Contraction(torch.nn.Module):  # type: ignore[misc]
 class _Monomials(torch.autograd.Function):  # type: ignore[misc]
     """Monomials of all degrees, each from one of the degree before, shape (channels, monomials, n).
 
-    What comes back is summed by products of matrices: on a GPU, sums by index would be in the order of chance.
+    What comes back is summed by products of matrices, which are faster than sums by index.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""MACE on a CPU: the model's own layers, their parts replaced by ones that do the same in few large operations.
+"""MACE in fewer operations: the model's own layers, their parts replaced by ones that do the same in large ones.
 
 The messages are made as :mod:`convolution` says; the products of features up to the correlation order (Batatia et al.,
 NeurIPS 2022, eq. 9 to 11) are sums over the monomials that symmetry leaves, each computed once, as Kovács et al.

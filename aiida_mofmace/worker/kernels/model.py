@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -97,9 +98,9 @@ class MaceEvaluator:
 
     Atomic energies are taken out of the model and summed in float64 apart from it, and the atoms' interaction energies
     are summed in float64: in float32 a total energy is off by about 0.02 eV, an interaction energy by micro-eV.
-    Neighbours are found anew for each call, so equal configurations give equal bits whatever came before.
+    Neighbours are found anew for each call, so on a CPU equal configurations give equal bits whatever came before.
 
-    On a CPU the layers of most models are replaced by faster ones (:mod:`fused`), once they have given the same
+    The layers of most models are replaced by faster ones (:mod:`fused`), once they have given the same
     energy, forces and stress of a probe as the model's own; ``kernels`` says which there are.
 
     :param path: model file as written by mace (a pickle: opening it runs code)
@@ -205,22 +206,37 @@ class MaceEvaluator:
     def evaluate(self, configurations: Sequence[Any], forces: bool = True, stress: bool = False) -> list[Evaluation]:
         """Evaluate configurations, as many at once as fit into a batch.
 
+        What has positions that are no numbers has an energy and forces that are none.
+
         :param configurations: :class:`Configuration` or ASE atoms; taken as periodic in all directions
         :param forces: also forces; without them a call costs about a third
         :param stress: also stresses
-        :raises WorkerError: kind bad_input for elements the model does not know
+        :raises WorkerError: kind bad_input for elements the model does not know; out_of_memory, if a GPU has not enough
+            for one configuration
         """
         answers: list[Evaluation] = []
         batch: list[Configuration] = []
         atoms = 0
-        for each in configurations:
-            numbers = np.asarray(each.numbers, dtype=np.int64)
-            if batch and atoms + len(numbers) > self._atoms_per_batch:
+        given = [_plain(each) for each in configurations]
+        are_numbers = [bool(np.isfinite(each.positions).all() and np.isfinite(each.cell).all()) for each in given]
+        for each in itertools.compress(given, are_numbers):
+            if batch and atoms + len(each.numbers) > self._atoms_per_batch:
                 answers += self._evaluate_fitting(batch, forces, stress)
                 batch, atoms = [], 0
-            batch.append(Configuration(numbers, np.asarray(each.positions, dtype=np.float64), np.asarray(each.cell)))
-            atoms += len(numbers)
-        return answers + self._evaluate_fitting(batch, forces, stress) if batch else answers
+            batch.append(each)
+            atoms += len(each.numbers)
+        found = iter(answers + (self._evaluate_fitting(batch, forces, stress) if batch else []))
+        pairs = zip(given, are_numbers, strict=True)
+        return [next(found) if is_number else self._no_number(each, forces, stress) for each, is_number in pairs]
+
+    def _no_number(self, each: Configuration, forces: bool, stress: bool) -> Evaluation:
+        """Say of positions that are no numbers what a guard looks for; a search for neighbours would break off."""
+        return Evaluation(
+            np.nan,
+            self.atomic_energy(self.species(each.numbers)),
+            np.full(each.positions.shape, np.nan) if forces else None,
+            np.full((3, 3), np.nan) if stress else None,
+        )
 
     def _evaluate_fitting(self, batch: list[Configuration], forces: bool, stress: bool) -> list[Evaluation]:
         """Evaluate a batch; in halves, from now on, where a GPU has not the memory for all of it at once."""
@@ -229,11 +245,12 @@ class MaceEvaluator:
         try:
             return self._evaluate_batch(batch, forces, stress)
         except torch.cuda.OutOfMemoryError as error:
-            atoms = sum(len(each.numbers) for each in batch)
-            if len(batch) == 1:
-                message = f"{self.device} has not the memory for one system of {atoms} atoms: {error}"
-                raise WorkerError("out_of_memory", message) from error
-        # Behind the clause, for the error keeps the memory of the call alive.
+            said = str(error)
+        # Behind the clause, and not from the error: it keeps all tensors of the call alive.
+        atoms = sum(len(each.numbers) for each in batch)
+        if len(batch) == 1:
+            message = f"{self.device} has not the memory for one system of {atoms} atoms: {said}"
+            raise WorkerError("out_of_memory", message)
         self._atoms_per_batch = min(self._atoms_per_batch, -(-atoms // 2))
         half = len(batch) // 2
         parts = (batch[:half], batch[half:])
@@ -283,12 +300,13 @@ class MaceEvaluator:
         pairs = self._pairs(batch, offsets)
         arrays = {
             "cell": np.concatenate([each.cell for each in batch]),
-            "node_attrs": np.eye(len(self.numbers))[species],
             "batch": of_atoms,
             "ptr": offsets,
             "head": np.full(len(batch), self.head_index),
         }
         graph = {name: torch.as_tensor(array, device=self.device) for name, array in arrays.items()}
+        one_hot = torch.eye(len(self.numbers), dtype=self.dtype, device=self.device)
+        graph["node_attrs"] = one_hot[torch.as_tensor(species, device=self.device)]
         cells = graph["cell"].view(-1, 3, 3)[graph["batch"][pairs.edges[0]]]
         graph |= pairs._asdict() | {"shifts": torch.bmm(pairs.unit_shifts[:, None], cells)[:, 0]}
         graph["edge_index"] = graph.pop("edges")
@@ -305,6 +323,12 @@ class MaceEvaluator:
         edges = [part.edges + offset for part, offset in zip(parts, offsets[:-1], strict=True)]
         joined = (np.concatenate(each) for each in ([p.unit_shifts for p in parts], [p.positions for p in parts]))
         return Pairs(*map(torch.from_numpy, (np.concatenate(edges, axis=1), *joined)))
+
+
+def _plain(each: Any) -> Configuration:
+    """Return a configuration with arrays of one kind each."""
+    positions, cell = (np.asarray(array, dtype=np.float64) for array in (each.positions, each.cell))
+    return Configuration(np.asarray(each.numbers, dtype=np.int64), positions, cell)
 
 
 def _load(path: str | PathLike[str]) -> Any:

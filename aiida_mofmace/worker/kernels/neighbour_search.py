@@ -71,7 +71,7 @@ def neighbours(positions: Array, cell: Array, cutoff: float) -> Pairs:
 
 
 def neighbours_of_batch(positions: Sequence[Array], cells: Sequence[Array], cutoff: float, device: str) -> Pairs:
-    """Find the pairs of several systems at once, in a time proportional to the number of atoms.
+    """Find the pairs of several systems at once, in a time proportional to the number of atoms and the volume.
 
     Atoms of all systems and their images near the cells are sorted into bins as high as the cut-off, and an atom is
     compared with what is in its own bin and the 26 around it. Images are atoms of their own here, so cells may be as
@@ -117,7 +117,9 @@ class _Search:
         outside = self._tensor(np.concatenate([np.asarray(each, dtype=np.float64) for each in positions]))
         fractional = _turned(outside, inverse)
         whole = torch.floor(fractional)
-        self._fractional, self._cell = fractional - whole, cell
+        # What is below zero by less than the last digit of one would come out as one, which is the next cell's.
+        whole += fractional - whole >= 1.0
+        self._fractional, self._cell = (fractional - whole).clamp(min=0.0), cell
         self._positions = outside - _turned(whole, cell)
 
     def _tensor(self, array: NDArray[Any]) -> Any:
@@ -125,13 +127,15 @@ class _Search:
 
         return torch.as_tensor(array, device=self._device)
 
-    def _bin(self, places: Any, owners: Any) -> Any:
-        """Return the bin along each lattice vector of places, in fractions of the cell of their owners."""
+    def _bin(self, places: Any, owners: Any, rim: int) -> Any:
+        """Return the bin along each lattice vector of places, in fractions of the cell of their owners.
+
+        :param rim: outermost bins on either side that there cannot be anything in, though rounding may say so
+        """
         import torch
 
         found = (places / self._reach[owners]).floor().long() + 1
-        # Rounding may put what is on the rim one bin too far.
-        return torch.minimum(found.clamp(min=0), self._bins[owners] - 1)
+        return torch.minimum(found.clamp(min=rim), self._bins[owners] - 1 - rim)
 
     def pairs(self) -> Pairs:
         """Return what is to be found."""
@@ -141,7 +145,7 @@ class _Search:
         owner, image = ((places > -reach) & (places < 1.0 + reach)).all(dim=2).nonzero(as_tuple=True)
         shift = self._images[image]
         images = self._positions[owner] + _turned(shift, self._cell[owner])
-        names = self._first_bin[owner] + (self._bin(places[owner, image], owner) * self._strides[owner]).sum(dim=1)
+        names = self._first_bin[owner] + (self._bin(places[owner, image], owner, 0) * self._strides[owner]).sum(dim=1)
         candidate, centre = self._candidates(names)
 
         near = (images[candidate] - self._positions[centre]).square().sum(dim=1) < self._cutoff**2
@@ -163,7 +167,7 @@ class _Search:
         ends = torch.bincount(names, minlength=self._all_bins).cumsum(0)
         ends = torch.cat([ends.new_zeros(1), ends])
         atoms = torch.arange(len(self._fractional), device=self._device)
-        home = self._first_bin + (self._bin(self._fractional, atoms) * self._strides).sum(dim=1)
+        home = self._first_bin + (self._bin(self._fractional, atoms, 1) * self._strides).sum(dim=1)
         aside = self._strides[:, None, :2] * self._tensor(np.array(_COLUMNS))  # whole numbers: no product of matrices
         middle = home[:, None] + aside.sum(dim=2)
         first, last = ends[middle - 1].flatten(), ends[middle + 2].flatten()

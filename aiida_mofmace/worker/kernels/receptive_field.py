@@ -129,7 +129,7 @@ class LocalPotential:
     def _evaluate_fully(self, configurations: Sequence[Any], forces: bool) -> list[Evaluation]:
         answers = self._evaluator.evaluate(configurations, forces=forces)
         outputs = self._record.take()
-        if forces and len(configurations) == 1 and len(configurations[0].numbers) >= self._smallest:
+        if outputs and forces and len(configurations) == 1 and len(configurations[0].numbers) >= self._smallest:
             given, head = configurations[0], self._evaluator.head_index
             arrays = (given.numbers, given.positions, given.cell)
             kept = Configuration(*(np.array(array) for array in arrays))

@@ -106,7 +106,7 @@ class LammpsHybridSimulation(HybridSimulation):
         if every == 1 or (step + steps) % every:
             return None
         time = (every - 1) * self.parameters.timestep_fs * 1e-3
-        return self.drift.end_piece(self.engine.conserved_energy, time, len(self.state), step + steps)
+        return self.drift.end_piece(self.engine.conserved_energy, time, self.engine.atoms, step + steps)
 
     def _record(self) -> None:
         """Write down what the other engine does, at the end of each block instead of after its exchanges."""

@@ -1,4 +1,4 @@
-"""Several simulations of hybrid MD-GCMC in one process, which share every call of the model."""
+"""Several simulations of hybrid MD-GCMC in one process, which may share the calls of the model."""
 
 from __future__ import annotations
 
