@@ -11,7 +11,7 @@ import pytest
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "label_daemon.py"
 
 
-@pytest.mark.parametrize("count", [18, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [14, pytest.param(300, marks=pytest.mark.slow)])
 def test_no_label_is_lost_when_workers_are_killed(count: int) -> None:
     """Two workers, both killed with SIGKILL on the way; the broker overlooks it, the guard beside the daemon does not.
 

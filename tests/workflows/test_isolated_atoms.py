@@ -14,6 +14,7 @@ from aiida_mofmace.protocols import load_free_atoms
 from aiida_mofmace.workflows.isolated_atoms import IsolatedAtomsWorkChain, with_atomic_energies
 
 
+@pytest.mark.slow
 @pytest.mark.cp2k
 def test_energies_are_those_the_starter_model_was_made_with(cp2k_code: orm.InstalledCode) -> None:
     """Its atomic energies were computed by a script of its own, with the same settings in another box."""

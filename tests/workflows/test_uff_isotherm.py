@@ -193,7 +193,9 @@ exec {executable} "$@"
 @pytest.mark.parametrize(
     ("line", "status", "message"),
     [
-        ("ExternalPressure 100000", 701, "1 of 2 pressures; RASPA failed at the next one"),
+        pytest.param(
+            *("ExternalPressure 100000", 701, "1 of 2 pressures; RASPA failed at the next one"), marks=pytest.mark.slow
+        ),
         ("ExternalPressure 2000", 301, "RASPA failed at the first pressure"),
     ],
 )

@@ -29,7 +29,7 @@ from ..test_receptive_field import KINDS, evaluator_of
 from . import NAME, SecondDevice
 
 Results = dict[str, Any]
-_KINDS = ("as most", "vectors", "density", "plain", "heads", "third order")  # that differ in what runs on the device
+_KINDS = ("as most", "density", "heads", "third order")  # that differ in what runs on the device
 FRAMEWORK = EXAMPLES / "MIL-120_primitive_40atoms.cif"
 
 
