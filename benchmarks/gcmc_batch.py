@@ -1,4 +1,4 @@
-"""Simulations in one batch against the same one after the other: ``python -m benchmarks.gcmc_batch [CELLS [SYSTEMS]]``.
+"""Simulations in one batch, and one by one: ``python -m benchmarks.gcmc_batch [CELLS [SYSTEMS [STEPS]]]``.
 
 MIL-120(Al), CELLS x CELLS x 1 of it (1: 40 atoms, 2: 160), CO2 at 303 K, starter model in float32, or the model that
 the environment variable MODEL names; on a GPU where there is one, else on one core. SYSTEMS pressures, 32 if not given.
@@ -119,7 +119,7 @@ def main() -> None:
     # The gas is no part of what is compared, and would take longer than the few steps.
     ideal_gas._EQUILIBRATION_SWEEPS = ideal_gas._STEPS_PER_SWEEP = 1
     given = [int(argument) for argument in sys.argv[1:]]
-    cells, systems = (given + [2, 32][len(given) :])[:2]
+    cells, systems, steps = (given + [2, 32, STEPS][len(given) :])[:3]
     framework: Any = read(FRAMEWORK)
     framework = framework.repeat((cells, cells, 1))
     device = choose_device("auto")
@@ -128,7 +128,7 @@ def main() -> None:
     print(machine())
     print(f"device {device}{', ' + torch.cuda.get_device_name() if device == 'cuda' else ', one core'}")
     with tempfile.TemporaryDirectory() as name:
-        points = points_of(framework, systems, Path(name))
+        points = points_of(framework, systems, Path(name), steps)
         simulate(next(iter(points.values())), model, StopRequest())  # warm
         began = clock()
         for point in points.values():
@@ -138,8 +138,8 @@ def main() -> None:
         outcomes = run_together(points, BatchedPotential([model] * systems, joint=model), StopRequest())
         batch = clock() - began
     assert {outcome["status"] for outcome in outcomes.values()} == {"finished"}
-    done = systems * STEPS
-    print(f"{systems} systems of {len(framework)} atoms and CO2, {STEPS} steps each, an attempt every 5 steps")
+    done = systems * steps
+    print(f"{systems} systems of {len(framework)} atoms and CO2, {steps} steps each, an attempt every 5 steps")
     print(f"one after the other {done / single:8.1f} steps/s")
     print(f"in one batch        {done / batch:8.1f} steps/s, ratio {single / batch:.2f}")
     print(f"neighbours of one system on a CPU {1e3 * neighbour_time(framework, model.r_max):.2f} ms")

@@ -78,9 +78,9 @@ class MdGcmcBatchCalculation(WorkerCalculation):
         systems = parameters.get("systems")
         if not isinstance(systems, Mapping) or not systems:
             return "systems is missing; give the parameters of each system by its name"
-        own = [name for name, system in systems.items() if "share_calls" in system]
-        if own:
-            return f"share_calls stands in system {own[0]}; it is for all of them, give it beside systems"
+        misplaced = [name for name, system in systems.items() if "share_calls" in system]
+        if misplaced:
+            return f"share_calls stands in system {misplaced[0]}; it is for all of them, give it beside systems"
         if not isinstance(parameters.get("share_calls", False), bool):
             return f"share_calls is {parameters['share_calls']!r}; give true or false"
         return first_message(_check_system(name, {**parameters, **own}) for name, own in systems.items())

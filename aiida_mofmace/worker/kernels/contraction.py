@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from .edge_functions import keep_rows
+
 __all__ = ["Contraction"]
 
 
@@ -25,19 +27,14 @@ class Contraction(torch.nn.Module):  # type: ignore[misc]
             prefixes = {m[:-1] for m in kept[degree]} if degree < self._orders else set()
             kept[degree - 1] = sorted(prefixes.union(*(part.monomials(degree) for part in parts)))
         for degree, monomials in enumerate(kept, start=1):
-            self._keep(f"last_{degree}", [m[-1] for m in monomials], parts[0].rows)
+            keep_rows(self, f"last_{degree}", [m[-1] for m in monomials], parts[0].rows)
             if degree > 1:
                 prefix = {m: i for i, m in enumerate(kept[degree - 2])}
-                self._keep(f"before_{degree}", [prefix[m[:-1]] for m in monomials], len(prefix))
+                keep_rows(self, f"before_{degree}", [prefix[m[:-1]] for m in monomials], len(prefix))
         self._monomials = list(itertools.chain(*kept))
         self._parts, self._components = parts, [part.components for part in parts]
         #: of each element that has occurred, shape (channels, components of all outputs, monomials)
         self._weights: dict[int, Any] = {}
-
-    def _keep(self, name: str, indices: list[int], size: int) -> None:
-        """Keep which rows are chosen, and the matrix that sends what comes back for them to where they were."""
-        self.register_buffer(name, torch.tensor(indices))
-        self.register_buffer(f"{name}_back", torch.eye(size, dtype=torch.float64)[:, indices])
 
     def forward(self, x: Any, elements: Any) -> Any:
         """Return the products as e3nn orders them, shape (n, features).

@@ -10,7 +10,7 @@ import mace  # noqa: F401  (before e3nn: it prepares torch for loading constants
 import torch
 from e3nn import o3
 
-__all__ = ["Harmonics", "Lengths", "NoTableError", "RadialTable", "Repulsion"]
+__all__ = ["Harmonics", "Lengths", "NoTableError", "RadialTable", "Repulsion", "keep_rows"]
 
 _FEWEST, _MOST = 256, 8192  # intervals of a table
 _TERMS = 6  # of the polynomial in each of them
@@ -72,6 +72,18 @@ class RadialTable(torch.nn.Module):  # type: ignore[misc]
     def forward(self, lengths: Any) -> Any:
         """Return the functions at distances in Å, shape (n, 1)."""
         return _Interpolation.apply(lengths, self.coefficients, self.per_length)
+
+
+def keep_rows(module: Any, name: str, indices: list[int], size: int) -> None:
+    """Register which rows a module chooses, and the matrix that sends what comes back for them to where they were.
+
+    :param module: of torch
+    :param name: of the buffer; that of the matrix ends in ``_back``
+    :param indices: of the rows
+    :param size: how many rows there are
+    """
+    module.register_buffer(name, torch.tensor(indices))
+    module.register_buffer(f"{name}_back", torch.eye(size, dtype=torch.float64)[:, indices])
 
 
 def _derivative(values: Any, lengths: Any) -> Any:
@@ -136,8 +148,8 @@ class Harmonics(torch.nn.Module):  # type: ignore[misc]
         rows: list[list[tuple[int, ...]]] = [[(axis,) for axis in range(3)]]
         for degree in range(2, self._degree + 1):
             before, now = rows[-1], list(itertools.combinations_with_replacement(range(3), degree))
-            self._keep(f"before_{degree}", [before.index(each[:-1]) for each in now], len(before))
-            self._keep(f"axis_{degree}", [each[-1] for each in now], 3)
+            keep_rows(self, f"before_{degree}", [before.index(each[:-1]) for each in now], len(before))
+            keep_rows(self, f"axis_{degree}", [each[-1] for each in now], 3)
             rows.append(now)
         direction = torch.tensor([[0.0, 1.0, 0.0], [0.48, 0.6, 0.64]], dtype=torch.float64)
         values = harmonics(direction)
@@ -152,11 +164,6 @@ class Harmonics(torch.nn.Module):  # type: ignore[misc]
             scale = ((2 * degree + 1) / found[0].square().sum()).sqrt() * (found[1] @ wanted[1]).sign()
             coefficients = scale * coefficients
             self.register_buffer(f"coefficients_{degree}", coefficients)
-
-    def _keep(self, name: str, indices: list[int], size: int) -> None:
-        """Keep which rows are chosen, and the matrix that sends what comes back for them to where they were."""
-        self.register_buffer(name, torch.tensor(indices))
-        self.register_buffer(f"{name}_back", torch.eye(size, dtype=torch.float64)[:, indices])
 
     def forward(self, vectors: Any) -> Any:
         """Return the harmonics of vectors, shape (n, 3), as e3nn orders them."""

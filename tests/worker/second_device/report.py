@@ -47,9 +47,8 @@ def systems() -> list[Atoms]:
 def evaluators() -> Results:
     """Return what each kind of model differs by on the two devices, in units of the largest of the CPU's numbers."""
     found: Results = {}
-    for kind, changes in (KINDS | MORE).items():
-        if kind not in _KINDS:
-            continue
+    for kind in _KINDS:
+        changes = (KINDS | MORE)[kind]
         for may_fuse in (True, False) if kind in ("as most", "density") else (True,):
             here, there = (evaluator_of(Path("kind.model"), may_fuse, device, **changes) for device in ("cpu", NAME))
             rows = []
