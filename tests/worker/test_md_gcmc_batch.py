@@ -154,7 +154,8 @@ def test_the_end_of_one_is_not_the_end_of_the_others(argon: Atoms, tmp_path: Pat
         "other": {"seed": 9, "max_loading": 2},
     }
     points = {name: point(tmp_path / name, argon, **each) for name, each in changes.items()}
-    outcomes = run_together(points, together(Picky(), 5), StopRequest())
+    with pytest.warns(UserWarning, match="one by one now: CUDA out of memory"):
+        outcomes = run_together(points, together(Picky(), 5), StopRequest())
     assert [outcomes[name]["status"] for name in changes] == ["finished", "failed", "failed", "finished", "finished"]
     assert outcomes["early"]["error"]["type"] == "explosion"
     assert outcomes["large"]["error"] == {"type": "out_of_memory", "message": "CUDA out of memory"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -85,7 +86,9 @@ class BatchedPotential:
         asked = [configuration for request in requests.values() for configuration in request.configurations]
         try:
             answers = iter(self._joint.evaluate(asked, forces=forces))
-        except Exception:
+        except Exception as error:
+            # Said once for each message: rounds that are slow for ever should not be so without a word.
+            warnings.warn(f"a call for {len(asked)} configurations failed, one by one now: {error}", stacklevel=2)
             return None
         return {seat: [next(answers) for _ in request.configurations] for seat, request in requests.items()}
 
