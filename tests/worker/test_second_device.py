@@ -60,6 +60,19 @@ def test_fused_layers_start_fewer_kernels_and_wait_rarely(report: dict[str, Any]
     assert waits < 20
 
 
+def test_cuda_has_a_kernel_for_each_operation(report: dict[str, Any]) -> None:
+    """A build of torch for CUDA says so itself, where there is no GPU, too; other builds go by what one has said."""
+    import torch
+
+    found = set(report["names"])
+    if torch.version.cuda:
+        has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+        assert [name for name in sorted(found) if not has_kernel(name, "CUDA")] == []
+    else:
+        listed = set((Path(__file__).parent / "second_device" / "cuda_kernels.txt").read_text().split())
+        assert found <= listed, "run this test with a build of torch for CUDA, and list what is new"
+
+
 @pytest.mark.parametrize("program", ["md", "md_gcmc", "md_gcmc_batch", "widom"])
 def test_a_program_gives_what_it_gives_on_the_cpu(report: dict[str, Any], program: str) -> None:
     """To rounding, over a few steps; random numbers and trial moves are the same."""

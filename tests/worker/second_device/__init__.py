@@ -52,6 +52,7 @@ class SecondDevice:
         self._library.second_device_limit.argtypes = [ctypes.c_size_t]
         for name in ("in_use", "most", "operations", "fetched"):
             getattr(self._library, f"second_device_{name}").restype = ctypes.c_size_t
+        self._library.second_device_names.restype = ctypes.c_char_p
         self._library.second_device_register()
         torch.utils.rename_privateuse1_backend(NAME)
         module = types.ModuleType(f"torch.{NAME}")
@@ -83,3 +84,8 @@ class SecondDevice:
     def fetched(self) -> int:
         """How often something was brought to the CPU, for which a GPU has to be waited for."""
         return int(self._library.second_device_fetched())
+
+    @property
+    def names(self) -> list[str]:
+        """The operations that there were so far, as torch calls them, sorted."""
+        return str(self._library.second_device_names().decode()).split()

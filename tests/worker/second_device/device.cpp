@@ -19,10 +19,15 @@
 #include <atomic>
 #include <cstring>
 #include <limits>
+#include <mutex>
+#include <set>
+#include <string>
 
 namespace {
 
 thread_local bool falling_back = false;
+std::mutex names_in_use;
+std::set<std::string> names;
 std::atomic<size_t> in_use{0}, limit{std::numeric_limits<size_t>::max()}, most{0}, operations{0}, fetched{0};
 
 struct Block {
@@ -128,8 +133,14 @@ void require_here(const at::Tensor& x, const c10::OperatorHandle& operation) {
               ": a tensor of the CPU among those of the second device, of shape ", x.sizes());
 }
 
+void remember(const c10::OperatorHandle& operation) {
+  std::lock_guard<std::mutex> alone(names_in_use);
+  names.insert(toString(operation.operator_name()));
+}
+
 void fallback(const c10::OperatorHandle& operation, torch::jit::Stack* stack) {
   ++operations;
+  remember(operation);
   if (operation.schema().name() == "aten::_local_scalar_dense") ++fetched;
   for (const auto& value : torch::jit::last(*stack, operation.schema().arguments().size())) {
     if (value.isTensor()) require_here(value.toTensor(), operation);
@@ -169,5 +180,11 @@ size_t second_device_most() {
 }
 size_t second_device_in_use() { return in_use; }
 size_t second_device_operations() { return operations; }
+const char* second_device_names() {
+  static std::string all;
+  all.clear();
+  for (const auto& name : names) all += name + "\n";
+  return all.c_str();
+}
 size_t second_device_fetched() { return fetched; }
 }

@@ -143,13 +143,14 @@ def programs() -> Results:
 def main() -> None:
     device = SecondDevice(Path(sys.argv[1]))
     ideal_gas._EQUILIBRATION_SWEEPS = 2
-    report = {
+    report: Results = {
         "mixed": mixed(),
         "memory": memory(device),
         "evaluators": evaluators(),
         "operations": operations(device),
         "programs": programs(),
     }
+    report["names"] = device.names
     Path("report.json").write_text(json.dumps(report))
 
 
