@@ -26,6 +26,7 @@ LONG = (
     "test_uff_isotherm.py",
     "test_cp2k_label_base.py",
     "test_mace_md_base.py",
+    "test_md_gcmc_base.py",
     "test_ranks.py",
     "test_fused.py",
     "test_fine_tune_program.py",

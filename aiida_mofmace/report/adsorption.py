@@ -49,17 +49,18 @@ def loading_series(tree: ProcessTree) -> list[dict[str, Any]]:
         caller = next(tree.callers(record), tree.root)
         if caller.label == _LAMMPS or tree.phase_of(record).label not in ("MDGCMCIsothermWorkChain", tree.root.label):
             continue
-        for name, pressure, node in _series(record):
+        for name, pressure, node in _series(tree, record):
             step, loading = array(node, "step"), array(node, "loading")
             if pressure is not None and step is not None and loading is not None and len(step):
                 chunks.setdefault((float(pressure), name), []).append((step, loading))
     return [{"pressure_Pa": key[0], "replica": _replica(key[1]), **_joined(chunks[key])} for key in sorted(chunks)]
 
 
-def _series(record: ProcessRecord) -> Iterator[tuple[str, Any, orm.Data | None]]:
+def _series(tree: ProcessTree, record: ProcessRecord) -> Iterator[tuple[str, Any, orm.Data | None]]:
     """List name of the run, pressure in Pa and series of all that a job simulated."""
     if record.label in (_JOB, _LAMMPS):
-        yield record.name.partition("_chunk_")[0], setting(record, "pressure"), output(record, "timeseries")
+        name = tree.journal_record(record).name.partition("_chunk_")[0]
+        yield name, setting(record, "pressure"), output(record, "timeseries")
         return
     outputs = load(record).outputs
     series = dict(outputs.timeseries) if "timeseries" in outputs else {}

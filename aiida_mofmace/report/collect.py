@@ -34,8 +34,9 @@ _METHODS = {"kmeans": "K-means, nearest to each centre", "fps": "farthest point 
 _LABELLING = ("LabelWorkChain", "AimdWorkChain")
 #: Jobs that are one row for all of a round where the phases of a run are listed.
 _JOBS = {
-    **{"MaceMdCalculation": "md", "CommitteeCalculation": "committee"},
-    **dict.fromkeys(("MdGcmcCalculation", "LammpsGcmcWorkChain"), "md_gcmc"),
+    **dict.fromkeys(("MaceMdCalculation", "MaceMdBaseWorkChain"), "md"),
+    **dict.fromkeys(("CommitteeCalculation", "CommitteeBaseWorkChain"), "committee"),
+    **dict.fromkeys(("MdGcmcCalculation", "MdGcmcBaseWorkChain", "LammpsGcmcWorkChain"), "md_gcmc"),
 }
 
 

@@ -21,19 +21,30 @@ __all__ = ["INTERRUPTED", "duration", "follow", "tally"]
 INTERRUPTED = 130
 
 #: Whose own jobs are not counted.
-_COUNTED_AS_ONE = ("Cp2kLabelBaseWorkChain", "LammpsGcmcWorkChain")
+_COUNTED_AS_ONE = (
+    "Cp2kLabelBaseWorkChain",
+    "LammpsGcmcWorkChain",
+    "MaceMdBaseWorkChain",
+    "MdGcmcBaseWorkChain",
+    "CommitteeBaseWorkChain",
+    "DiversitySelectBaseWorkChain",
+)
 
 #: Work that is counted while its phase runs.
 _COUNTED = {
     "MaceMdCalculation": "MD runs",
+    "MaceMdBaseWorkChain": "MD runs",
     "LammpsRawCalculation": "LAMMPS jobs",
     "DiversitySelectCalculation": "selections",
+    "DiversitySelectBaseWorkChain": "selections",
     "Cp2kLabelBaseWorkChain": "labels",
     "Cp2kLabelCalculation": "labels",
     "TbliteLabelCalculation": "labels",
     "FineTuneWorkChain": "trainings",
     "CommitteeCalculation": "committee evaluations",
+    "CommitteeBaseWorkChain": "committee evaluations",
     "MdGcmcCalculation": "MD-GCMC chunks",
+    "MdGcmcBaseWorkChain": "MD-GCMC chunks",
     "LammpsGcmcWorkChain": "MD-GCMC chunks",
 }
 

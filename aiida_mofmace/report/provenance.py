@@ -59,7 +59,11 @@ def dict_output(tree: ProcessTree, label: str, maker: str) -> dict[str, Any]:
 
 
 def journal_name(tree: ProcessTree, record: ProcessRecord) -> str:
-    """Return the names of a process and its callers below the root, as in a lab journal."""
+    """Return the names of a process and its callers below the root, as in a lab journal.
+
+    A job in a restart layer goes by the name of that.
+    """
+    record = tree.journal_record(record)
     callers = [caller.name for caller in tree.callers(record) if caller.parent is not None]
     return " / ".join([*reversed(callers), record.name])
 

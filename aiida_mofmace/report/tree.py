@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,7 +16,8 @@ __all__ = ["PHASES", "ProcessRecord", "ProcessTree"]
 PHASES = {
     "MofMaceWorkChain": "whole run",
     "SamplingWorkChain": "sampling",
-    "DiversitySelectCalculation": "selection",
+    "DiversitySelectBaseWorkChain": "selection",
+    "DiversitySelectCalculation": "selection",  # of runs from before there was a restart layer
     "LabelWorkChain": "labels",
     "FineTuneCommitteeWorkChain": "fine-tuning",
     "ActiveLearningWorkChain": "active learning",
@@ -26,6 +28,8 @@ PHASES = {
     "UffIsothermWorkChain": "UFF isotherm",
 }
 
+#: Label by which AiiDA's restart layer calls its jobs.
+_ITERATION = re.compile(r"iteration_\d+$")
 #: Family of the exit statuses that come with usable outputs.
 _WARNINGS = 7
 _TERMINATED = ("finished", "excepted", "killed")
@@ -157,6 +161,12 @@ class ProcessTree:
             if caller.label in PHASES:
                 return caller
         return self.root
+
+    def journal_record(self, record: ProcessRecord) -> ProcessRecord:
+        """Return the process that bears the name of a job: the restart layer that called it, if one did."""
+        while record.parent is not None and _ITERATION.match(record.name):
+            record = self.records[record.parent]
+        return record
 
     def callers(self, record: ProcessRecord) -> Iterator[ProcessRecord]:
         """Walk up from a process to the root."""

@@ -11,16 +11,14 @@ from aiida.engine import ExitCode, if_, while_
 from aiida.engine.processes.builder import ProcessBuilder
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
-from aiida_mofmace.calculations.committee import CommitteeCalculation
-from aiida_mofmace.calculations.diversity_select import DiversitySelectCalculation
-from aiida_mofmace.calculations.mace_md import MaceMdCalculation
-from aiida_mofmace.calculations.md_gcmc import MdGcmcCalculation
 from aiida_mofmace.calculations.validators import first_message, gas_elements
 from aiida_mofmace.data.dataset import LabelledDatasetData
 from aiida_mofmace.data.level import LevelOfTheory
 from aiida_mofmace.data.model import MaceModelData
 
 from .checks import check_learning, check_loadings, check_model
+from .committee_base import CommitteeBaseWorkChain
+from .diversity_select_base import DiversitySelectBaseWorkChain
 from .fine_tune_committee import FineTuneCommitteeWorkChain
 from .functions import add_round, append_labels, gather_failures
 from .harvest import reason, runs_with_frames
@@ -28,9 +26,12 @@ from .inputs import common_inputs, training_inputs
 from .isolated_atoms import IsolatedAtomsWorkChain, isolated_atoms_inputs, with_atomic_energies
 from .jobs import child_seed, committee_inputs, gcmc_inputs, label_inputs, md_inputs, md_key, select_inputs
 from .label import LabelWorkChain
+from .mace_md_base import MaceMdBaseWorkChain
+from .md_gcmc_base import MdGcmcBaseWorkChain
 from .ports import define_code, define_label_ports, define_replay_ports, define_system_ports, given
 from .protocols import filled_builder, resolve
 from .window import RollingWindow
+from .worker_base import layer_inputs
 
 __all__ = ["ActiveLearningWorkChain"]
 
@@ -269,9 +270,9 @@ class ActiveLearningWorkChain(RollingWindow):
         what = {"run": section, "model": self.ctx.models[min(self.ctx.models)], **self.ctx.explorations[key]}
         if "pressure" in what:
             inputs = gcmc_inputs(key, self._worker_inputs, parameters, steps=section["steps"], **what)
-            return self.submit(MdGcmcCalculation, inputs)
+            return self.submit(MdGcmcBaseWorkChain, layer_inputs(inputs, "gcmc", section["max_restarts"]))
         inputs = md_inputs(key, self._worker_inputs, parameters, temperature=section["temperature"], **what)
-        return self.submit(MaceMdCalculation, inputs)
+        return self.submit(MaceMdBaseWorkChain, layer_inputs(inputs, "md", section["max_restarts"]))
 
     def inspect_exploration(self) -> ExitCode | None:
         """Keep the frames of the explorations; those that tripped a guard of the hybrid MD-GCMC as well."""
@@ -296,7 +297,7 @@ class ActiveLearningWorkChain(RollingWindow):
             window=window,
             calibration=self._scaling(),
         )
-        return {"committee": self.submit(CommitteeCalculation, inputs)}
+        return {"committee": self.submit(CommitteeBaseWorkChain, layer_inputs(inputs))}
 
     def _scaling(self) -> orm.Dict | None:
         """Return the calibration to scale the deviation with, None to take the deviation as it is."""
@@ -337,12 +338,12 @@ class ActiveLearningWorkChain(RollingWindow):
             n_select=self.ctx.parameters["active_learning"]["n_select"],
             dataset=self.ctx.dataset,
         )
-        return {"selection": self.submit(DiversitySelectCalculation, inputs)}
+        return {"selection": self.submit(DiversitySelectBaseWorkChain, layer_inputs(inputs))}
 
     def inspect_selection(self) -> ExitCode | None:
         """See what was chosen; candidates that are all known already end the rounds."""
         node = self.ctx.selection
-        if node.exit_status == DiversitySelectCalculation.exit_codes.ERROR_NOTHING_NEW.status:
+        if node.exit_status == DiversitySelectBaseWorkChain.exit_codes.ERROR_NOTHING_NEW.status:
             self.ctx.stop_reason = NO_CANDIDATES
         elif not node.is_finished_ok:
             return self._failure("ERROR_SELECTION_FAILED", reason(node))
@@ -357,9 +358,8 @@ class ActiveLearningWorkChain(RollingWindow):
 
     def run_labels(self) -> dict[str, Any]:
         """Label the chosen structures."""
-        inputs = label_inputs(
-            f"{self._round}_labels", self.inputs, self.ctx.parameters, dict(self.ctx.selection.outputs.structures)
-        )
+        structures = dict(self.ctx.selection.outputs.structures)
+        inputs = label_inputs(f"{self._round}_labels", self.inputs, self.ctx.parameters, structures)
         return {"labels": self.submit(LabelWorkChain, inputs)}
 
     def inspect_labels(self) -> ExitCode | None:

@@ -12,13 +12,13 @@ from aiida.engine.processes.builder import ProcessBuilder
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 from ase import Atoms
 
-from aiida_mofmace.calculations.binding_sites import BindingSitesCalculation
 from aiida_mofmace.calculations.validators import first_message
 from aiida_mofmace.data.frames import FramesData
 from aiida_mofmace.data.level import LevelOfTheory
 from aiida_mofmace.data.model import MaceModelData
 from aiida_mofmace.protocols import load_sites
 
+from .binding_sites_base import BindingSitesBaseWorkChain
 from .checks import check_code_for_level, check_model
 from .harvest import reason
 from .inputs import common_inputs, foundation_model
@@ -28,6 +28,7 @@ from .label_references import binding_energy
 from .ports import define_code, define_label_ports, define_system_ports
 from .protocols import filled_builder, resolve
 from .structural_functions import validate_sites
+from .worker_base import layer_inputs
 
 __all__ = ["BindingSitesWorkChain"]
 
@@ -148,7 +149,7 @@ class BindingSitesWorkChain(WorkChain):
         self.ctx.labelled = {}
         self.ctx.label_failure = ""
         inputs = binding_inputs("relaxations", self.inputs, self.ctx.parameters)
-        return {"relaxations": self.submit(BindingSitesCalculation, inputs)}
+        return {"relaxations": self.submit(BindingSitesBaseWorkChain, layer_inputs(inputs))}
 
     def inspect_relaxations(self) -> ExitCode | None:
         """Hand the relaxed structures out."""

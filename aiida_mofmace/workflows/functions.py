@@ -28,6 +28,7 @@ __all__ = [
     "compare_with_labels",
     "draw_frames",
     "gather_failures",
+    "join_candidates",
     "join_trajectories",
     "make_supercell",
     "rattle",
@@ -65,6 +66,15 @@ def join_trajectories(**parts: FramesData) -> FramesData:
     frames = Frames.concatenate(parts[name].get_frames() for name in sorted(parts))
     _, first = np.unique(frames.steps, return_index=True)
     return FramesData.from_frames(frames.select(first))
+
+
+@calcfunction
+def join_candidates(**parts: FramesData) -> FramesData:
+    """Return the frames that tripped a guard in consecutive jobs of one run; several may be of the same step.
+
+    :param parts: in alphabetical order of their names
+    """
+    return FramesData.from_frames(Frames.concatenate(parts[name].get_frames() for name in sorted(parts)))
 
 
 @calcfunction

@@ -11,7 +11,6 @@ from aiida.engine import ExitCode, if_
 from aiida.engine.processes.builder import ProcessBuilder
 from aiida.engine.processes.workchains.workchain import WorkChain, WorkChainSpec
 
-from aiida_mofmace.calculations.diversity_select import DiversitySelectCalculation
 from aiida_mofmace.calculations.validators import check_training_size, first_message
 from aiida_mofmace.data.dataset import LabelledDatasetData
 from aiida_mofmace.data.level import LevelOfTheory
@@ -27,6 +26,7 @@ from .checks import (
     check_one_cell,
     check_repeats,
 )
+from .diversity_select_base import DiversitySelectBaseWorkChain
 from .functions import append_labels, gather_failures
 from .harvest import reason
 from .inputs import common_inputs, lammps_inputs, monte_carlo_inputs, training_inputs
@@ -45,6 +45,7 @@ from .ports import (
 from .protocols import DEFAULT_PROTOCOL, filled_builder, resolve
 from .sampling import SamplingWorkChain
 from .validation import ValidationWorkChain
+from .worker_base import layer_inputs
 
 __all__ = ["MofMaceWorkChain"]
 
@@ -257,7 +258,7 @@ class MofMaceWorkChain(WorkChain):
             n_select=sum(quotas.values()),
             quotas=quotas,
         )
-        return {"selection": self.submit(DiversitySelectCalculation, inputs)}
+        return {"selection": self.submit(DiversitySelectBaseWorkChain, layer_inputs(inputs))}
 
     def inspect_selection(self) -> ExitCode | None:
         """See whether there are structures to label."""

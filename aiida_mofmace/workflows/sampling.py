@@ -36,6 +36,7 @@ from .ports import (
 )
 from .protocols import filled_builder, resolve
 from .window import RollingWindow
+from .worker_base import layer_inputs
 
 __all__ = ["SamplingWorkChain"]
 
@@ -213,13 +214,7 @@ class SamplingWorkChain(RollingWindow):
         run = {"run": parameters["sampling"], "model": self.inputs.model, **self.ctx.runs[key]}
         system = {**self.inputs, "structure": self.ctx.structure}
         md = md_inputs(key, system, parameters, **run, cells=self.ctx.cells)
-        label = md["metadata"].pop("label")
-        del md["metadata"]["call_link_label"]
-        inputs = {
-            "md": md,
-            "max_iterations": orm.Int(1 + parameters["sampling"]["max_restarts"]),
-            "metadata": {"call_link_label": key, "label": label},
-        }
+        inputs = layer_inputs(md, "md", parameters["sampling"]["max_restarts"])
         own = given(self.inputs, "lammps_code", "lammps_model")
         return self.submit(LammpsMdWorkChain, {**inputs, **own}) if own else self.submit(MaceMdBaseWorkChain, inputs)
 

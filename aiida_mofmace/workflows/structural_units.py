@@ -26,6 +26,7 @@ from .ports import define_code, define_system_ports
 from .protocols import filled_builder, resolve
 from .structural_functions import find_structural_units, tabulate_units, validate_sites
 from .window import RollingWindow
+from .worker_base import layer_inputs
 
 __all__ = ["StructuralUnitsWorkChain"]
 
@@ -144,14 +145,7 @@ class StructuralUnitsWorkChain(RollingWindow):
         parameters = self.ctx.parameters
         section = parameters["structural_units"]
         md = md_inputs(key, self.inputs, parameters, run=section, model=self.inputs.model, **self.ctx.runs[key])
-        label = md["metadata"].pop("label")
-        del md["metadata"]["call_link_label"]
-        inputs = {
-            "md": md,
-            "max_iterations": orm.Int(1 + section["max_restarts"]),
-            "metadata": {"call_link_label": key, "label": label},
-        }
-        return self.submit(MaceMdBaseWorkChain, inputs)
+        return self.submit(MaceMdBaseWorkChain, layer_inputs(md, "md", section["max_restarts"]))
 
     def inspect_md(self) -> ExitCode | None:
         """Classify the frames of every run; say which are missing and which are too short."""

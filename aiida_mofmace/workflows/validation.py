@@ -11,22 +11,23 @@ from aiida.engine import ExitCode, while_
 from aiida.engine.processes.builder import ProcessBuilder
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
-from aiida_mofmace.calculations.committee import CommitteeCalculation
-from aiida_mofmace.calculations.mace_md import MaceMdCalculation
 from aiida_mofmace.calculations.validators import first_message
 from aiida_mofmace.data.dataset import LabelledDatasetData
 from aiida_mofmace.data.level import LevelOfTheory
 from aiida_mofmace.data.model import MaceModelData
 
 from .checks import check_code_for_level, check_loadings, check_model
+from .committee_base import CommitteeBaseWorkChain
 from .functions import append_labels, compare_with_labels, draw_frames
 from .harvest import reason, runs_with_frames
 from .inputs import common_inputs, foundation_model
 from .jobs import child_seed, committee_inputs, label_inputs, md_inputs, md_key
 from .label import LabelWorkChain
+from .mace_md_base import MaceMdBaseWorkChain
 from .ports import define_code, define_label_ports, define_system_ports, given
 from .protocols import filled_builder, resolve
 from .window import RollingWindow
+from .worker_base import layer_inputs
 
 __all__ = ["ValidationWorkChain"]
 
@@ -140,7 +141,7 @@ class ValidationWorkChain(RollingWindow):
             temperature=section["temperature"],
             loading=self.ctx.runs[key],
         )
-        return self.submit(MaceMdCalculation, inputs)
+        return self.submit(MaceMdBaseWorkChain, layer_inputs(inputs, "md", section["max_restarts"]))
 
     def inspect_md(self) -> ExitCode | None:
         """Draw random frames of every run; each loading must have some."""
@@ -192,7 +193,7 @@ class ValidationWorkChain(RollingWindow):
         inputs = committee_inputs(
             key, self.inputs.worker_code, self.ctx.parameters, models=models, frames=self.ctx.dataset
         )
-        return self.submit(CommitteeCalculation, inputs)
+        return self.submit(CommitteeBaseWorkChain, layer_inputs(inputs))
 
     def inspect_predictions(self) -> ExitCode | None:
         """Compare predictions and labels."""

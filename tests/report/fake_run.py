@@ -156,10 +156,11 @@ class FakeRun:
         self.minutes += minutes
 
     def selection(self, parent: orm.WorkChainNode, name: str, n_dataset: int, n_selected: int) -> None:
+        layer = self.process("DiversitySelectBaseWorkChain", parent, name, {}, minutes=0.4)
         job = self.process(
             "DiversitySelectCalculation",
-            parent,
-            name,
+            layer,
+            "iteration_01",
             {"parameters": orm.Dict({"n_select": n_selected, "method": "kmeans"})},
             minutes=0.4,
         )
@@ -233,7 +234,10 @@ class FakeRun:
 
     def committee(self, parent: orm.WorkChainNode, name: str, median: float) -> None:
         parameters = orm.Dict({"window": [0.06, 0.24], "device": "cpu"})
-        job = self.process("CommitteeCalculation", parent, name, {"parameters": parameters}, minutes=0.5)
+        layer = self.process("CommitteeBaseWorkChain", parent, name, {}, minutes=0.5)
+        inputs = {"parameters": parameters}
+        self.process("CommitteeCalculation", layer, "iteration_01", inputs, exit_status=301, message="it was killed")
+        job = self.process("CommitteeCalculation", layer, "iteration_02", inputs, minutes=0.5)
         node = orm.ArrayData()
         node.set_array("sigma_max", self.rng.lognormal(np.log(median), 0.55, size=900))
         self.create(job, predictions=node, results=orm.Dict({"n_frames": 900}))

@@ -55,6 +55,22 @@ def test_series_of_lammps(aiida_profile: Any) -> None:
     assert (row["pressure_Pa"], row["step"].tolist(), row["loading"].tolist()) == (1e5, [5, 10], [1, 2])
 
 
+def test_explorations_go_by_the_names_of_their_restart_layers(aiida_profile: Any) -> None:
+    """Two rounds at one pressure, the first in two jobs: a series each, and each counts once."""
+    run = FakeRun()
+    chain = run.process("ActiveLearningWorkChain", None, "active_learning", {}, exit_status=None)
+    for round_, parts in (("round_01", ([5, 10], [5, 10, 15])), ("round_02", ([5],))):
+        status = 0 if round_ == "round_01" else None
+        layer = run.process("MdGcmcBaseWorkChain", chain, f"{round_}_gcmc_00", {}, exit_status=status)
+        for number, steps in enumerate(parts, 1):
+            inputs = {"parameters": orm.Dict({"pressure": 1e4})}
+            job = run.process("MdGcmcCalculation", layer, f"iteration_{number:02d}", inputs, exit_status=status)
+            run.create(job, timeseries=series(steps, steps))
+    tree = ProcessTree(chain.pk)
+    assert [row["step"].tolist() for row in loading_series(tree)] == [[5, 10, 15], [5]]
+    assert tally(tree) == "MD-GCMC chunks 1 done, 1 running"
+
+
 def test_a_chunk_that_holds_what_came_before_takes_its_place(aiida_profile: Any) -> None:
     run = FakeRun()
     chain = run.process("MDGCMCIsothermWorkChain", None, "isotherm", {})

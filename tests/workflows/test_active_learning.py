@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from aiida import orm
+from aiida.engine import run_get_node
 
-from aiida_mofmace.calculations.committee import CommitteeCalculation
-from aiida_mofmace.calculations.diversity_select import DiversitySelectCalculation
-from aiida_mofmace.calculations.mace_md import MaceMdCalculation
-from aiida_mofmace.calculations.md_gcmc import MdGcmcCalculation
 from aiida_mofmace.data.model import MaceModelData
 from aiida_mofmace.workflows.active_learning import ActiveLearningWorkChain
+from aiida_mofmace.workflows.committee_base import CommitteeBaseWorkChain
+from aiida_mofmace.workflows.diversity_select_base import DiversitySelectBaseWorkChain
 from aiida_mofmace.workflows.fine_tune_committee import FineTuneCommitteeWorkChain
 from aiida_mofmace.workflows.functions import add_round, append_labels, draw_frames, gather_failures
 from aiida_mofmace.workflows.isolated_atoms import IsolatedAtomsWorkChain
 from aiida_mofmace.workflows.label import LabelWorkChain
+from aiida_mofmace.workflows.mace_md_base import MaceMdBaseWorkChain
+from aiida_mofmace.workflows.md_gcmc_base import MdGcmcBaseWorkChain
 
 from .steps import dataset_of, finished, label_of, loaded, mil_120, process_of, trajectory
 
@@ -36,6 +39,10 @@ def start(codes: dict[str, Any], **arguments: Any) -> Any:
 @pytest.fixture
 def chain(codes: dict[str, Any]) -> Any:
     """After the first training, at the start of round 1."""
+    return begun(codes)
+
+
+def begun(codes: dict[str, Any]) -> Any:
     process = start(codes)
     process.ctx.training = training()
     assert process.inspect_training() is None
@@ -56,7 +63,7 @@ def evaluation(below: int, inside: int, above: int, candidates: bool = True) -> 
     counts = {"below": below, "inside": inside, "above": above, "n_frames": below + inside + above}
     figures = {"sigma_max_mean": 0.1, "sigma_max_quantiles": {"0.5": 0.08, "0.99": 0.3}}
     outputs: dict[str, Any] = {"results": orm.Dict(counts | figures)}
-    return finished(CommitteeCalculation, outputs | ({"candidates": trajectory(2)} if candidates else {}))
+    return finished(CommitteeBaseWorkChain, outputs | ({"candidates": trajectory(2)} if candidates else {}))
 
 
 def messages(process: Any) -> str:
@@ -103,14 +110,16 @@ def test_a_round_explores_by_md_and_by_gcmc(chain: Any) -> None:
     chain.run_exploration()
     labels = {inputs["metadata"]["call_link_label"]: process_class for process_class, inputs in chain.submitted}
     assert labels == {
-        "round_01_md_300k_0": MaceMdCalculation,
-        "round_01_md_300k_2": MaceMdCalculation,
-        "round_01_gcmc_00": MdGcmcCalculation,
+        "round_01_md_300k_0": MaceMdBaseWorkChain,
+        "round_01_md_300k_2": MaceMdBaseWorkChain,
+        "round_01_gcmc_00": MdGcmcBaseWorkChain,
     }
     for process_class, inputs in chain.submitted:
         assert process_class.spec().inputs.validate(inputs) is None
-        assert inputs["model"].uuid == chain.ctx.models["model_0"].uuid
-    parameters = chain.submitted[-1][1]["parameters"].get_dict()
+        job = inputs["gcmc"] if process_class is MdGcmcBaseWorkChain else inputs["md"]
+        assert job["model"].uuid == chain.ctx.models["model_0"].uuid
+        assert inputs["max_iterations"].value == 1 + chain.ctx.parameters["active_learning"]["max_restarts"]
+    parameters = chain.submitted[-1][1]["gcmc"]["parameters"].get_dict()
     assert (parameters["pressure"], parameters["fugacity"], parameters["steps"]) == (5e4, 5e4, 1200)
 
 
@@ -121,19 +130,42 @@ def explored(chain: Any, nodes: dict[str, orm.ProcessNode]) -> Any:
 
 
 def test_holes_are_explored_too(chain: Any) -> None:
-    run = finished(MaceMdCalculation, {"trajectory": trajectory(0)})
-    holes = finished(MdGcmcCalculation, {"trajectory": trajectory(1), "candidates": trajectory(2)})
+    run = finished(MaceMdBaseWorkChain, {"trajectory": trajectory(0)})
+    holes = finished(MdGcmcBaseWorkChain, {"trajectory": trajectory(1), "candidates": trajectory(2)})
     assert explored(chain, {"round_01_md_300k_0": run, "round_01_gcmc_00": holes}) is None
     assert sorted(chain.ctx.trajectories) == ["round_01_gcmc_00", "round_01_gcmc_00_holes", "round_01_md_300k_0"]
 
 
 def test_too_few_explorations_keep_what_there_was(chain: Any) -> None:
-    broken = {f"round_01_md_300k_{n}": finished(MaceMdCalculation, {}, 306, "it blew up") for n in (0, 2)}
+    broken = {f"round_01_md_300k_{n}": finished(MaceMdBaseWorkChain, {}, 306, "it blew up") for n in (0, 2)}
     code = explored(chain, broken)
     assert (code.status, code.message) == (302, "Too few explorations of round 1 gave frames.")
     assert chain.outputs["dataset"].n_frames == 2
     assert sorted(chain.outputs["models"]) == ["model_0", "model_1"]
     assert len(chain.outputs["learning_curve"]["rounds"]) == 1
+
+
+@pytest.mark.parametrize(("command", "jobs"), [("mkdir {}", [301, 0]), ("true", [301, 301])])
+def test_a_machine_that_fails_in_an_evaluation(
+    codes: dict[str, Any], aiida_code_installed: Any, tmp_path: Path, command: str, jobs: list[int]
+) -> None:
+    """Real jobs, the first of which its machine takes down without a word: once, and the round goes on; or each."""
+    down = f"{command.format(tmp_path / 'down')} 2> /dev/null && exit 1"
+    options = {"default_calc_job_plugin": "mofmace.mace_md", "filepath_executable": sys.executable}
+    failing = aiida_code_installed(label=f"failing-{len(set(jobs))}", prepend_text=down, **options)
+    process = begun(codes | {"worker": failing})
+    process.ctx.trajectories = {"round_01_md_300k_0": trajectory(0)}
+    process.run_committee()
+    process_class, inputs = process.submitted[-1]
+    process.ctx.committee = run_get_node(process_class, **inputs)[1]
+    assert [job.exit_status for job in process.ctx.committee.called] == jobs
+    code = process.inspect_committee()
+    if jobs[-1] == 0:
+        # The members are copies of one model.
+        assert (code, process.ctx.stop_reason) == (None, "converged")
+    else:
+        assert code.status == 303
+        assert f"round 1 failed: <{process.ctx.committee.pk}> The job left no output.json" in code.message
 
 
 @pytest.mark.parametrize(
@@ -163,7 +195,7 @@ def test_deviation_is_scaled_where_that_is_asked_for(
     chain.run_committee()
     process_class, inputs = chain.submitted[-1]
     assert process_class.spec().inputs.validate(inputs) is None
-    assert ("calibration" in inputs) is scaled
+    assert ("calibration" in inputs["job"]) is scaled
     assert ("no deviation on the test frames" in messages(chain)) is (wanted and not scaled)
 
 
@@ -190,7 +222,7 @@ def selection(n_selected: int) -> orm.ProcessNode:
     info = {"group": "md_300K_2CO2", "loading": 2, "framework_atoms": 3}
     structures = {f"frame_{i:04d}": orm.StructureData(ase=loaded(2, i + 10)) for i in range(n_selected)}
     results = orm.Dict({"selected": [info] * n_selected, "pool": 6})
-    return finished(DiversitySelectCalculation, {"structures": structures, "results": results})
+    return finished(DiversitySelectBaseWorkChain, {"structures": structures, "results": results})
 
 
 def test_a_whole_round(chain: Any) -> None:
@@ -198,8 +230,8 @@ def test_a_whole_round(chain: Any) -> None:
     chain.ctx.committee = evaluation(40, 50, 10)
     chain.inspect_committee()
     chain.run_selection()
-    assert chain.submitted[-1][1]["parameters"]["n_select"] == 24
-    assert chain.submitted[-1][1]["dataset"].n_frames == 2
+    assert chain.submitted[-1][1]["job"]["parameters"]["n_select"] == 24
+    assert chain.submitted[-1][1]["job"]["dataset"].n_frames == 2
     chain.ctx.selection = selection(3)
     assert chain.inspect_selection() is None
     chain.run_labels()
@@ -241,7 +273,7 @@ def test_the_round_that_converges_is_on_the_curve(chain: Any) -> None:
 
 def test_nothing_new_among_the_candidates(chain: Any) -> None:
     chain.ctx.committee = evaluation(10, 90, 0)
-    chain.ctx.selection = finished(DiversitySelectCalculation, exit_status=320, message="none differs")
+    chain.ctx.selection = finished(DiversitySelectBaseWorkChain, exit_status=320, message="none differs")
     assert chain.inspect_selection() is None
     assert not chain.has_selection()
     assert chain.ctx.stop_reason == "no_candidates"
@@ -251,8 +283,8 @@ def test_nothing_new_among_the_candidates(chain: Any) -> None:
     ("step", "attribute", "process_class", "status"),
     [
         ("inspect_training", "training", FineTuneCommitteeWorkChain, 301),
-        ("inspect_committee", "committee", CommitteeCalculation, 303),
-        ("inspect_selection", "selection", DiversitySelectCalculation, 304),
+        ("inspect_committee", "committee", CommitteeBaseWorkChain, 303),
+        ("inspect_selection", "selection", DiversitySelectBaseWorkChain, 304),
         ("inspect_labels", "labels", LabelWorkChain, 305),
     ],
 )

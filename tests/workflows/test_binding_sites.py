@@ -10,12 +10,12 @@ import pytest
 from aiida import engine, orm
 from ase import Atoms
 
-from aiida_mofmace.calculations.binding_sites import BindingSitesCalculation
 from aiida_mofmace.data.frames import FramesData
 from aiida_mofmace.protocols import load_sites
 from aiida_mofmace.report.html import write_report
 from aiida_mofmace.worker.kernels.frames import Frames
 from aiida_mofmace.workflows.binding_sites import BindingSitesWorkChain
+from aiida_mofmace.workflows.binding_sites_base import BindingSitesBaseWorkChain
 from aiida_mofmace.workflows.label import LabelWorkChain
 
 from .steps import finished, label_of, mil_120, process_of
@@ -48,13 +48,13 @@ def relaxed(energy: float = -40.0, is_relaxed: bool = True) -> orm.ProcessNode:
         "results": orm.Dict({"rows": [row]}),
         "trajectory": FramesData.from_frames(Frames.from_atoms(images.values())),
     }
-    return finished(BindingSitesCalculation, outputs)
+    return finished(BindingSitesBaseWorkChain, outputs)
 
 
 def test_table_of_model_labels_and_paper(chain: Any, tmp_path: Path) -> None:
     process_class, inputs = chain.submitted[0]
-    assert process_class is BindingSitesCalculation
-    assert BindingSitesCalculation.spec().inputs.validate(inputs) is None
+    assert process_class is BindingSitesBaseWorkChain
+    assert BindingSitesBaseWorkChain.spec().inputs.validate(inputs) is None
     chain.ctx.relaxations = relaxed()
     assert chain.inspect_relaxations() is None
     structures = chain.outputs["structures"]
@@ -87,7 +87,7 @@ def test_what_is_not_at_a_minimum_and_labels_that_fail(chain: Any) -> None:
     chain.inspect_labels()
     code = chain.results()
     assert (code.status, "no SCF converged" in code.message) == (702, True)
-    chain.ctx.relaxations = finished(BindingSitesCalculation, {}, 306, "it blew up")
+    chain.ctx.relaxations = finished(BindingSitesBaseWorkChain, {}, 306, "it blew up")
     assert chain.inspect_relaxations().status == 301
 
 
@@ -95,11 +95,11 @@ def test_units_that_are_not_defined_are_refused(codes: dict[str, Any]) -> None:
     job = process_of(builder_of(codes, units=["str9"]))
     job.run_relaxations()
     _, inputs = job.submitted[0]
-    assert "str9" in str(BindingSitesCalculation.spec().inputs.validate(inputs))
+    assert "str9" in str(BindingSitesBaseWorkChain.spec().inputs.validate(inputs))
     content = {name: value for name, value in load_sites("MIL-120").items() if name != "guests"}
     _, inputs = job.submitted[0]
-    inputs = {**inputs, "sites": orm.Dict(content)}
-    assert "no guest site" in str(BindingSitesCalculation.spec().inputs.validate(inputs))
+    inputs["job"]["sites"] = orm.Dict(content)
+    assert "no guest site" in str(BindingSitesBaseWorkChain.spec().inputs.validate(inputs))
 
 
 def test_a_real_job(codes: dict[str, Any]) -> None:

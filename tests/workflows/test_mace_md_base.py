@@ -80,6 +80,35 @@ def test_a_job_that_is_killed_twice_at_once(chain: Any) -> None:
     assert ended(chain, "ERROR_NO_OUTPUT").status == 312
 
 
+def test_frames_are_kept_where_a_later_job_is_killed_twice(chain: Any) -> None:
+    assert ended(chain, "ERROR_STOPPED_EARLY", remains(2, 4)).status == 0
+    assert ended(chain, "ERROR_NO_OUTPUT").status == 0
+    code = ended(chain, "ERROR_NO_OUTPUT")
+    assert (code.status, chain.outputs["trajectory"].n_frames) == (312, 2)
+
+
+@pytest.mark.parametrize("label", ["ERROR_OUTPUT_UNREADABLE", "ERROR_WORKER_FAILED", "ERROR_OUTPUT_MISSING"])
+def test_handle_lost_output(chain: Any, label: str) -> None:
+    """What the machine may be to blame for is done once more, and not from the cache."""
+    assert ended(chain, label).status == 0
+    assert chain.ctx.inputs.metadata.disable_cache
+    assert ended(chain, label, remains(2, 4)).status == 313
+    assert chain.outputs["trajectory"].n_frames == 2
+
+
+def test_a_lost_output_with_a_checkpoint(chain: Any) -> None:
+    left = remains(2, 4)
+    assert ended(chain, "ERROR_OUTPUT_UNREADABLE", left).status == 0
+    assert chain.ctx.inputs.checkpoint.uuid == left["checkpoint"].uuid
+
+
+def test_the_last_job_that_may_be_is_killed(chain: Any) -> None:
+    for steps in ((2, 4), (6, 8)):
+        assert ended(chain, "ERROR_STOPPED_EARLY", remains(*steps)).status == 0
+    code = ended(chain, "ERROR_NO_OUTPUT")
+    assert (code.status, chain.outputs["trajectory"].n_frames) == (313, 4)
+
+
 def test_handle_unknown_failure(chain: Any) -> None:
     """A failure without a remedy ends the run at once, and frames of earlier jobs are kept."""
     assert ended(chain, "ERROR_STOPPED_EARLY", remains(2, 4)).status == 0

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from aiida import orm
 
-from aiida_mofmace.calculations.diversity_select import DiversitySelectCalculation
 from aiida_mofmace.data.model import MaceModelData
 from aiida_mofmace.workflows.active_learning import ActiveLearningWorkChain
+from aiida_mofmace.workflows.diversity_select_base import DiversitySelectBaseWorkChain
 from aiida_mofmace.workflows.isotherm import MDGCMCIsothermWorkChain
 from aiida_mofmace.workflows.label import LabelWorkChain
 from aiida_mofmace.workflows.main import MofMaceWorkChain, _first_quotas
@@ -72,12 +72,12 @@ def test_first_structures_by_loading(codes: dict[str, Any]) -> None:
     assert process.inspect_sampling() is None
     process.run_selection()
     process_class, inputs = process.submitted[0]
-    assert process_class is DiversitySelectCalculation
-    assert inputs["parameters"]["quotas"] == {"*_0CO2": 7, "*_1CO2": 3, "*_2CO2": 3}
-    assert inputs["parameters"]["n_select"] == 13
+    assert process_class is DiversitySelectBaseWorkChain
+    assert inputs["job"]["parameters"]["quotas"] == {"*_0CO2": 7, "*_1CO2": 3, "*_2CO2": 3}
+    assert inputs["job"]["parameters"]["n_select"] == 13
     with_uff = _first_quotas(process.ctx.parameters, "CO2", monte_carlo=True)
     assert with_uff == {"*_0CO2": 7, "*_1CO2": 3, "*_2CO2": 3, "uff_*": 10}
-    assert DiversitySelectCalculation.spec().inputs.validate(inputs) is None
+    assert DiversitySelectBaseWorkChain.spec().inputs.validate(inputs) is None
 
 
 def test_first_labels_become_the_dataset(codes: dict[str, Any]) -> None:
@@ -86,7 +86,7 @@ def test_first_labels_become_the_dataset(codes: dict[str, Any]) -> None:
     rows = [{"group": f"md_300K_{i}CO2", "loading": i, "framework_atoms": 3} for i in range(3)]
     results = orm.Dict({"selected": rows, "pool": 9})
     process.ctx.sampling = finished(SamplingWorkChain)
-    process.ctx.selection = finished(DiversitySelectCalculation, {"structures": structures, "results": results})
+    process.ctx.selection = finished(DiversitySelectBaseWorkChain, {"structures": structures, "results": results})
     assert process.inspect_selection() is None
     process.run_labels()
     assert LabelWorkChain.spec().inputs.validate(process.submitted[0][1]) is None
@@ -107,7 +107,7 @@ def test_labels_too_few_to_train_on_are_handed_out(codes: dict[str, Any]) -> Non
     rows = [{"group": "md_300K_0CO2", "loading": 0, "framework_atoms": 3}]
     results = orm.Dict({"selected": rows, "pool": 9})
     process.ctx.sampling = finished(SamplingWorkChain)
-    process.ctx.selection = finished(DiversitySelectCalculation, {"structures": structures, "results": results})
+    process.ctx.selection = finished(DiversitySelectBaseWorkChain, {"structures": structures, "results": results})
     labels = {"frame_0000": label_of(structures["frame_0000"])}
     process.ctx.labels = finished(LabelWorkChain, {"labels": labels, "failures": orm.Dict(FAILURE)})
     code = process.inspect_labels()
@@ -120,7 +120,7 @@ def test_labels_too_few_to_train_on_are_handed_out(codes: dict[str, Any]) -> Non
     ("step", "attribute", "process_class", "status"),
     [
         ("inspect_sampling", "sampling", SamplingWorkChain, 301),
-        ("inspect_selection", "selection", DiversitySelectCalculation, 302),
+        ("inspect_selection", "selection", DiversitySelectBaseWorkChain, 302),
         ("inspect_labels", "labels", LabelWorkChain, 303),
     ],
 )

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from aiida import orm
 
-from aiida_mofmace.calculations.committee import CommitteeCalculation
-from aiida_mofmace.calculations.mace_md import MaceMdCalculation
 from aiida_mofmace.data.model import MaceModelData
+from aiida_mofmace.workflows.committee_base import CommitteeBaseWorkChain
 from aiida_mofmace.workflows.functions import compare_with_labels
 from aiida_mofmace.workflows.label import LabelWorkChain
+from aiida_mofmace.workflows.mace_md_base import MaceMdBaseWorkChain
 from aiida_mofmace.workflows.validation import ValidationWorkChain
 
-from .steps import finished, label_of, mil_120, process_of, trajectory
+from .steps import dataset_of, finished, label_of, mil_120, process_of, trajectory
 
 OVERRIDES = {"validation": {"loadings": [0, 1], "n_frames": 2}}
 
@@ -79,7 +79,11 @@ def test_calibration_is_that_of_the_committee(aiida_profile: Any) -> None:
 
 
 def test_from_md_to_errors(chain: Any) -> None:
-    runs = {f"md_300k_{n}": finished(MaceMdCalculation, {"trajectory": trajectory(n)}) for n in (0, 1)}
+    chain.run_md()
+    process_class, inputs = chain.submitted[0]
+    assert (process_class, inputs["metadata"]["call_link_label"]) == (MaceMdBaseWorkChain, "md_300k_0")
+    assert process_class.spec().inputs.validate(inputs) is None
+    runs = {f"md_300k_{n}": finished(MaceMdBaseWorkChain, {"trajectory": trajectory(n)}) for n in (0, 1)}
     assert sampled(chain, runs) is None
     chain.run_labels()
     process_class, inputs = chain.submitted[-1]
@@ -90,13 +94,13 @@ def test_from_md_to_errors(chain: Any) -> None:
     assert chain.inspect_labels() is None
     assert [atoms.info["loading"] for atoms in chain.outputs["dataset"].get_atoms()] == [0, 0, 1, 1]
     chain.run_predictions()
-    before, after = (inputs for _, inputs in chain.submitted[-2:])
+    before, after = (inputs["job"] for _, inputs in chain.submitted[-2:])
     assert list(before["models"]) == ["foundation"]
     assert list(after["models"]) == ["model_0", "model_1"]
     assert before["dataset"].uuid == after["dataset"].uuid == chain.outputs["dataset"].uuid
     nodes = {
-        "before": finished(CommitteeCalculation, {"predictions": predictions([[0.4, 0.9]])}),
-        "after": finished(CommitteeCalculation, {"predictions": predictions([[0.1, 0.3]])}),
+        "before": finished(CommitteeBaseWorkChain, {"predictions": predictions([[0.4, 0.9]])}),
+        "after": finished(CommitteeBaseWorkChain, {"predictions": predictions([[0.1, 0.3]])}),
     }
     chain.ctx.window["finished"] = {key: node.pk for key, node in nodes.items()}
     assert chain.inspect_predictions() is None
@@ -104,10 +108,19 @@ def test_from_md_to_errors(chain: Any) -> None:
     assert chain.outputs["errors"]["after"]["all"]["energy_mae_mev_per_atom"] == pytest.approx(75.0)
 
 
+def test_predictions_that_a_crash_left_unrecorded_are_not_asked_for_again(chain: Any) -> None:
+    chain.ctx.dataset = dataset_of([0, 1]).store()
+    chain.open_window(["before", "after"], 2)
+    orphan = finished(CommitteeBaseWorkChain, exit_status=None, caller=(chain.node, "before"))
+    chain.run_predictions()
+    assert [inputs["metadata"]["call_link_label"] for _, inputs in chain.submitted] == ["after"]
+    assert chain.ctx.window["running"]["before"] == orphan.pk
+
+
 def test_a_loading_without_frames(chain: Any) -> None:
     runs = {
-        "md_300k_0": finished(MaceMdCalculation, {"trajectory": trajectory(0)}),
-        "md_300k_1": finished(MaceMdCalculation, {}, exit_status=306, message="it blew up"),
+        "md_300k_0": finished(MaceMdBaseWorkChain, {"trajectory": trajectory(0)}),
+        "md_300k_1": finished(MaceMdBaseWorkChain, {}, exit_status=306, message="it blew up"),
     }
     code = sampled(chain, runs)
     assert (code.status, code.message) == (301, "MD with the new model gave no frames at: md_300k_1.")
@@ -117,8 +130,8 @@ def test_failed_labels_and_predictions(chain: Any) -> None:
     chain.ctx.labels = finished(LabelWorkChain, {}, exit_status=501, message="too few")
     assert chain.inspect_labels().status == 302
     nodes = {
-        "before": finished(CommitteeCalculation, {"predictions": predictions([[0.4, 0.9]])}),
-        "after": finished(CommitteeCalculation, {}, exit_status=305, message="not a number"),
+        "before": finished(CommitteeBaseWorkChain, {"predictions": predictions([[0.4, 0.9]])}),
+        "after": finished(CommitteeBaseWorkChain, {}, exit_status=305, message="not a number"),
     }
     chain.ctx.window = {
         "queue": [],
