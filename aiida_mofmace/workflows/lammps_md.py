@@ -135,7 +135,7 @@ def _figures(
         "versions": {"lammps": output.version},
         "engine": f"lammps, pair_style {p['pair_style']}",
     }
-    averages = md_averages(at_stride, p["equilibration_steps"], p["stride"])
+    averages = md_averages(at_stride, p["equilibration_steps"], p["stride"], atoms=len(state))
     results |= averages
     guard = Guard(p["temperature"], p["max_temperature_factor"], p["minimum_distance"])
     explosion = explosion_of(output, guard, state, results["steps_done"])
