@@ -26,7 +26,8 @@ _SHORTEST_SERIES = 10  # fewer values hold no information on a correlation time
 FEWEST_EFFECTIVE_SAMPLES = 25.0  # with fewer, and few round trips, more than one interval in 20 misses the mean
 _FEWEST_ROUND_TRIPS = 6
 _EQUILIBRATION_CANDIDATES = 25
-_LARGEST_START = 0.5  # of the series, that may be cut off
+_ALWAYS_CUT = 0.1  # of the series: what is left of a start that no test finds, all runs of a kind have in common
+_LARGEST_START = 0.5  # of the rest, that may be cut off
 _LARGEST_TRUSTED_START = 0.25  # a rest that is not much longer than what it differs from may change again
 _ALIKE = 4.0  # standard errors within which the start counts as a part of the rest
 _LONGEST_SERIES = 5000  # longer ones are averaged in groups first, which changes neither the mean nor its error
@@ -127,12 +128,19 @@ def statistical_inefficiency(series: NDArray[np.float64]) -> float:
 
 
 def _equilibration_index(series: NDArray[np.float64]) -> int:
-    """First value of the part of a series that is in equilibrium, in its first half.
+    """First value of the part of a series that is in equilibrium.
 
-    The start ends where the number of independent samples behind it is largest (Chodera, J. Chem. Theory Comput. 12,
-    1799 (2016)). It is cut off only if its mean is another than that of the rest: a start that merely sat still, where
-    exchanges are rare, is a sample like any other.
+    A tenth is cut off in any case. The start ends where the number of independent samples behind it is largest
+    (Chodera, J. Chem. Theory Comput. 12, 1799 (2016)). More than the tenth is cut off only if its mean is another than
+    that of the rest: a start that merely sat still, where exchanges are rare, is a sample like any other.
     """
+    if len(series) < _SHORTEST_SERIES:
+        return 0
+    always = int(_ALWAYS_CUT * len(series))
+    return always + _end_of_start(series[always:])
+
+
+def _end_of_start(series: NDArray[np.float64]) -> int:
     length = len(series)
     if length < _SHORTEST_SERIES or np.ptp(series) == 0.0:
         return 0
