@@ -130,9 +130,15 @@ class Cp2kLabelCalculation(Cp2kCalculation):  # type: ignore[misc]
             ]
             text = "\n".join([str(len(atoms)), "kinds by their magnetization", *rows])
             Path(folder.get_abs_path(self._DEFAULT_COORDS_FILE_NAME)).write_text(f"{text}\n", encoding="utf-8")
-        cores = self.inputs.metadata.options.resources.get("num_cores_per_mpiproc") or 1
-        calcinfo.prepend_text = f"export OMP_NUM_THREADS={cores}"
+        calcinfo.prepend_text = f"export OMP_NUM_THREADS={self._threads()}"
         return calcinfo
+
+    def _threads(self) -> int:
+        """Return the threads of each process; a CP2K without MPI is a single one and has all cores of the job."""
+        options, code = self.inputs.metadata.options, self.inputs.code
+        has_mpi = options.withmpi if code.with_mpi is None else code.with_mpi
+        processes = 1 if has_mpi else options.resources.get("num_mpiprocs_per_machine") or 1
+        return int(processes) * int(options.resources.get("num_cores_per_mpiproc") or 1)
 
     def _limit_wall_time(self, path: Path) -> None:
         """Let CP2K end by itself before the scheduler ends it, and write what it has.

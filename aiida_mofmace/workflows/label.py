@@ -20,6 +20,7 @@ from aiida_mofmace.data.level import LevelOfTheory
 
 from .cp2k_label_base import Cp2kLabelBaseWorkChain, cp2k_label_inputs
 from .inputs import code_node
+from .jobs import cp2k_options, worker_options
 from .label_quality import check_labels, judge_labels, names_left_out, quality_bounds
 from .label_twins import label_twin, twins
 from .protocols import resolve
@@ -189,17 +190,7 @@ class LabelWorkChain(RollingWindow):
         builder.max_concurrent = orm.Int(resources["max_concurrent"])
         builder.min_success_fraction = orm.Float(parameters["labels"]["min_success_fraction"])
         builder.bounds = orm.Dict(quality_bounds(parameters["labels"]))
-        builder.options = orm.Dict(
-            {
-                "resources": {
-                    "num_machines": 1,
-                    "num_mpiprocs_per_machine": 1,
-                    "num_cores_per_mpiproc": resources["cores"],
-                },
-                "max_wallclock_seconds": resources["max_wallclock_seconds"],
-                **resources[f"{key}_options"],
-            }
-        )
+        builder.options = orm.Dict((cp2k_options if key == "cp2k" else worker_options)(parameters))
         return builder
 
     @cached_property
