@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from aiida import orm
 
-from aiida_mofmace.calculations.lammps_script import LAUNCHER, PAIR_STYLES
+from aiida_mofmace.calculations.lammps_script import LAUNCHER
 from aiida_mofmace.calculations.validators import (
     check_code,
     check_elements,
@@ -33,7 +33,8 @@ from aiida_mofmace.worker.errors import WorkerError
 from aiida_mofmace.worker.kernels.gases import mixture
 from aiida_mofmace.worker.kernels.loading import largest_loading
 
-from .parameter_checks import check_value, is_number
+from .parameter_checks import check_value
+from .parameter_types import is_number
 
 __all__ = [
     "check_charges",
@@ -101,13 +102,10 @@ def check_lammps(inputs: Mapping[str, Any]) -> str | None:
     """Refuse a LAMMPS of one's own that sampling has no use of, cannot drive, or that has no model to read."""
     if "lammps_code" not in inputs:
         return "lammps_model is for a LAMMPS of your own; give codes['lammps']" if "lammps_model" in inputs else None
-    code, sampling = inputs["lammps_code"], inputs["parameters"]["sampling"]
+    code = inputs["lammps_code"]
     refusals = {
         "codes['lammps'] is given, but sampling.engine is not lammps; set it, or give no such code": (
-            sampling["engine"] != "lammps"
-        ),
-        f"pair_style is {sampling['pair_style']!r}; it must be one of {', '.join(PAIR_STYLES)}": (
-            sampling["pair_style"] not in PAIR_STYLES
+            inputs["parameters"]["sampling"]["engine"] != "lammps"
         ),
         f"code {code.label} reads a converted model: give lammps_model, the file made for its pair_style": (
             "lammps_model" not in inputs and not _is_launcher(code)

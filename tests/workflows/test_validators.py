@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from aiida_mofmace.worker.kernels.gases import mixture
 from aiida_mofmace.worker.kernels.loading import place_molecules
 from aiida_mofmace.workflows.active_learning import ActiveLearningWorkChain
 from aiida_mofmace.workflows.checks import check_loadings
+from aiida_mofmace.workflows.fine_tune_base import FineTuneWorkChain
 from aiida_mofmace.workflows.inputs import gas_node, structure_from_cif, validate_gas, validate_structure
 from aiida_mofmace.workflows.isotherm import MDGCMCIsothermWorkChain
+from aiida_mofmace.workflows.label import LabelWorkChain
 from aiida_mofmace.workflows.main import MofMaceWorkChain
 from aiida_mofmace.workflows.sampling import SamplingWorkChain
 from aiida_mofmace.workflows.validation import ValidationWorkChain
@@ -184,7 +187,7 @@ def test_missing_replay(codes: dict[str, Any]) -> None:
     ("overrides", "message"),
     [
         ({"isotherm": {"pressures": [1e4, -5.0]}}, r"isotherm.pressures is -5.0; give a number above 0 in Pa"),
-        ({"isotherm": {"batch": "no"}}, "isotherm: batch is 'no'; give true or false"),
+        ({"isotherm": {"batch": "no"}}, r"isotherm\.batch is 'no'; give true or false"),
         ({"isotherm": {"share_calls": True}}, "isotherm: share_calls is for runs of one job; set batch to true"),
         ({"isotherm": {"temperature": -303}}, "isotherm.temperature is -303; give a number above 0 in K"),
         ({"sampling": {"temperatures": [300, 0]}}, "sampling.temperatures is 0; give a number above 0 in K"),
@@ -229,6 +232,33 @@ def test_missing_replay(codes: dict[str, Any]) -> None:
 def test_numbers_that_make_no_sense(codes: dict[str, Any], overrides: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         fill(codes, overrides=overrides)
+
+
+@pytest.mark.parametrize(
+    ("section", "resources", "message"),
+    [
+        ("worker_options", {"num_nodes": 1}, "these parameters were not recognized: num_nodes; it knows num_machines"),
+        ("cp2k_options", {"num_nodes": 1}, "these parameters were not recognized: num_nodes; it knows num_machines"),
+        ("worker_options", {"num_machines": [1]}, r"does not take {'num_machines': \[1\]"),
+    ],
+)
+def test_resources_that_the_scheduler_does_not_know(
+    codes: dict[str, Any], section: str, resources: dict[str, Any], message: str
+) -> None:
+    where = rf"resources\.{section}\.resources: the scheduler core.direct of computer localhost does not take"
+    with pytest.raises(ValueError, match=rf"MofMaceWorkChain: {where}.*") as refusal:
+        fill(codes, overrides={"resources": {section: {"resources": resources}}})
+    assert re.search(message, str(refusal.value))
+
+
+def test_resources_of_parts_that_are_run_alone(codes: dict[str, Any]) -> None:
+    options = {"resources": {"num_nodes": 1}}
+    overrides = {"resources": {"cp2k_options": options, "worker_options": options}, "fine_tune": {"multihead": False}}
+    dataset = dataset_of([0, 1] * 3).store()
+    with pytest.raises(ValueError, match=r"FineTuneWorkChain: resources\.worker_options\.resources: .*: num_nodes"):
+        FineTuneWorkChain.get_builder_from_protocol(codes, dataset, overrides=overrides)
+    with pytest.raises(ValueError, match=r"LabelWorkChain: resources\.cp2k_options\.resources: .*: num_nodes"):
+        LabelWorkChain.get_builder_from_protocol(codes, {"a": mil_120()}, overrides=overrides)
 
 
 def test_a_loading_that_is_accepted_fits_in_every_job() -> None:
