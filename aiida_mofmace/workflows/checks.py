@@ -51,6 +51,7 @@ __all__ = [
     "check_one_cell",
     "check_pressures",
     "check_repeats",
+    "check_rigid_gas",
     "validate_isotherm",
 ]
 
@@ -117,9 +118,9 @@ def check_lammps(inputs: Mapping[str, Any]) -> str | None:
 def check_exchange(inputs: Mapping[str, Any]) -> str | None:
     """Refuse a LAMMPS of one's own that MD-GCMC has no use of, or whose ``fix gcmc`` has nobody to put it right."""
     parameters = inputs["parameters"]
-    mixture = check_lammps_gas(parameters["gcmc"], inputs["gas"])
-    if mixture or "lammps_code" not in inputs:
-        return mixture
+    message = check_lammps_gas(parameters["gcmc"], inputs["gas"])
+    if message or "lammps_code" not in inputs:
+        return message
     code = inputs["lammps_code"]
     refusals = {
         "codes['lammps'] is given, but gcmc.engine is not lammps; set it, or give no such code": (
@@ -130,6 +131,22 @@ def check_exchange(inputs: Mapping[str, Any]) -> str | None:
         ),
     }
     return next((message for message, is_so in refusals.items() if is_so), None) or check_launcher(code)
+
+
+def check_rigid_gas(gcmc: Mapping[str, Any], gas: orm.Dict) -> str | None:
+    """Refuse molecules that are held and that nothing moves."""
+    if gcmc["gas_flexible"]:
+        return None
+    longest = max(len(molecule) for molecule, _ in mixture(gas.get_dict()))
+    needed = ["translation", *(["rotation"] if longest > 1 else [])]
+    missing = [move for move in needed if not gcmc["moves"].get(move)]
+    if not missing:
+        return None
+    return (
+        "rigid molecules (gcmc.gas_flexible: false) move by Monte Carlo alone; give "
+        + " and ".join(f"gcmc.moves.{move}" for move in missing)
+        + " a frequency above 0"
+    )
 
 
 def check_launcher(code: orm.AbstractCode) -> str | None:
@@ -177,6 +194,7 @@ def validate_isotherm(inputs: Mapping[str, Any], _: Any) -> str | None:
     return first_message(
         [
             check_exchange(inputs),
+            check_rigid_gas(parameters["gcmc"], gas),
             check_model(inputs["model"], structure, gas),
             check_loadings(structure, gas, loadings, distance, inputs["seed"].value),
         ]

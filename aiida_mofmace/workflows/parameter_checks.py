@@ -290,6 +290,8 @@ def _rule(key: str) -> tuple[Callable[[Any], bool], str]:
     of_unit = f" in {unit}" if unit else ""
     if key in _POSITIVE:
         return (lambda value: is_number(value) and value > 0), f"above 0{of_unit}"
+    if key == "model_hole_bound":
+        return (lambda value: not is_number(value) or value < 0), "below 0 in eV"
     if key in _NOT_NEGATIVE:
         return (lambda value: is_number(value) and value >= 0), f"of at least 0{of_unit}"
     if key in _WHOLE:

@@ -299,3 +299,31 @@ def test_a_plain_builder_is_guarded_too(codes: dict[str, Any]) -> None:
         builder.pressures = orm.List([1.0, -1.0])
     with pytest.raises(ValueError, match="set up for cp2k"):
         builder.code = codes["cp2k"]
+
+
+# -- molecules and the model -------------------------------------------------------------------------------------------
+
+
+def test_rigid_molecules_that_nothing_moves(codes: dict[str, Any]) -> None:
+    """Those of one atom need no rotation."""
+    for build in (fill, isotherm_of):
+        with pytest.raises(ValueError, match=r"give gcmc\.moves\.translation and gcmc\.moves\.rotation a frequency"):
+            build(codes, overrides={"gcmc": {"gas_flexible": False}})
+        with pytest.raises(ValueError, match=r"give gcmc\.moves\.rotation a frequency"):
+            build(codes, overrides={"gcmc": {"gas_flexible": False, "moves": {"translation": 1.0}}})
+    moves = {"translation": 1.0, "rotation": 1.0}
+    assert isotherm_of(codes, overrides={"gcmc": {"gas_flexible": False, "moves": moves}})
+
+
+def isotherm_of(codes: dict[str, Any], **arguments: Any) -> Any:
+    return MDGCMCIsothermWorkChain.get_builder_from_protocol(codes, mil_120(), **arguments)
+
+
+def test_a_bound_for_holes_that_refuses_all(codes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"model_hole_bound is 1\.5; give a number below 0 in eV"):
+        isotherm_of(codes, overrides={"gcmc": {"model_hole_bound": 1.5}})
+
+
+def test_ab_initio_dynamics_of_more_than_fits(codes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="99"):
+        fill(codes, overrides={"aimd": {"loadings": [99]}})
