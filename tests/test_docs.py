@@ -117,6 +117,10 @@ def test_overrides_in_the_documentation_are_keys_of_the_protocols(page: Path) ->
         content = yaml.safe_load(block)
         if isinstance(content, dict) and {"resources", "isotherm"} & set(content):
             resolve("fast", content)
+    for block in blocks(page, "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.keyword) and node.arg == "overrides" and isinstance(node.value, ast.Dict):
+                resolve("fast", ast.literal_eval(node.value))
 
 
 def typed_commands(page: Path) -> list[list[str]]:

@@ -18,23 +18,29 @@ from ase.io import write
 
 from .validators import check_code, check_options, first_message
 
-__all__ = ["WORKER_FOLDER", "JobFiles", "WorkerCalculation", "worker_digest", "worker_sources"]
+__all__ = ["WALL_FRACTION", "WORKER_FOLDER", "JobFiles", "WorkerCalculation", "worker_digest", "worker_sources"]
 
 WORKER_FOLDER = "mofmace_worker"
 _WORKER_SOURCE = Path(__file__).parent.parent / "worker"
-_WALL_FRACTION = 0.9
+#: Part of the scheduler's wall time after which a program stops by itself and still writes what it has.
+WALL_FRACTION = 0.9
 
 
-def worker_sources() -> dict[str, Path]:
+def worker_sources(folder: Path = _WORKER_SOURCE) -> dict[str, bytes]:
     """Return the source files of the worker by their path inside its package."""
-    return {str(path.relative_to(_WORKER_SOURCE)): path for path in sorted(_WORKER_SOURCE.rglob("*.py"))}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.py"))}
 
 
-def worker_digest() -> int:
+#: A daemon ships the worker that it began with. An upgrade of the package below it would send a new one, whose output
+#: the old parser reads and whose results are kept under the old version.
+_SOURCES = worker_sources()
+
+
+def worker_digest(sources: Mapping[str, bytes] = _SOURCES) -> int:
     """Return a number that changes with any source file of the worker: the version under which results are cached."""
     digest = hashlib.sha256()
-    for name, path in worker_sources().items():
-        digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
+    for name, content in sources.items():
+        digest.update(name.encode() + b"\0" + content + b"\0")
     return int.from_bytes(digest.digest()[:6], "big")
 
 
@@ -112,17 +118,20 @@ class WorkerCalculation(CalcJob):
 
     @classmethod
     def define_exit_codes(cls, spec: CalcJobProcessSpec) -> None:
-        """Declare the exit codes that all worker programs share."""
+        """Declare the exit codes that all worker programs share.
+
+        Those that the machine may be to blame for are not cached: what was put right there has to be tried.
+        """
         codes = (
             (301, "ERROR_NO_OUTPUT", "The job left no output.json: it was killed; see the scheduler's messages.", True),
             (302, "ERROR_OUTPUT_UNREADABLE", "The output cannot be read: {message}", True),
-            (303, "ERROR_WORKER_FAILED", "The program failed: {message}", False),
-            (304, "ERROR_BAD_INPUT", "The program refused its input: {message}", False),
+            (303, "ERROR_WORKER_FAILED", "The program failed: {message}", True),
+            (304, "ERROR_BAD_INPUT", "The program refused its input: {message}", True),
             (305, "ERROR_NOT_A_NUMBER", "A result is not a number: {message}", False),
             (306, "ERROR_EXPLOSION", "The simulation blew up, look at its last frames: {message}", False),
-            (307, "ERROR_WRONG_ENGINE", "The engine and a direct evaluation disagree: {message}", False),
+            (307, "ERROR_WRONG_ENGINE", "The engine and a direct evaluation disagree: {message}", True),
             (310, "ERROR_OUTPUT_MISSING", "The job left no {file}, though it says that it finished.", True),
-            (350, "ERROR_UNEXPECTED_PARSER_EXCEPTION", "The parser failed, please report this: {message}", False),
+            (350, "ERROR_UNEXPECTED_PARSER_EXCEPTION", "The parser failed, please report this: {message}", True),
             (400, "ERROR_STOPPED_EARLY", "Stopped by {reason} before the end; restart from the checkpoint.", True),
             (401, "ERROR_OUT_OF_MEMORY", "Out of memory; give the job more or make it smaller: {message}", True),
         )
@@ -157,9 +166,9 @@ class WorkerCalculation(CalcJob):
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
         """Write the worker, its inputs and input.json into the folder of the job."""
         files = JobFiles(folder)
-        for name, path in worker_sources().items():
+        for name, source in _SOURCES.items():
             folder.get_subfolder(str(Path(WORKER_FOLDER, name).parent), create=True)
-            files.write(f"{WORKER_FOLDER}/{name}", path.read_bytes())
+            files.write(f"{WORKER_FOLDER}/{name}", source)
         parameters: dict[str, Any] = self.inputs.parameters.get_dict()
         options = self.inputs.metadata.options
         content = {
@@ -167,7 +176,7 @@ class WorkerCalculation(CalcJob):
             "seed": self.inputs.seed.value,
             "device": parameters.pop("device", "auto"),
             "dtype": parameters.pop("dtype", "float64"),
-            "max_wall_seconds": _WALL_FRACTION * options.max_wallclock_seconds,
+            "max_wall_seconds": WALL_FRACTION * options.max_wallclock_seconds,
             "files": self.write_inputs(files, parameters),
             "parameters": parameters,
         }
@@ -190,6 +199,6 @@ class WorkerCalculation(CalcJob):
 
     @staticmethod
     def _environment(cores: int) -> str:
-        """Return shell lines that keep every library to the cores of the job."""
+        """Return shell lines that keep every library to the cores of the job, and the folder to the files it needs."""
         names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-        return "\n".join(f"export {name}={cores}" for name in names)
+        return "\n".join([*(f"export {name}={cores}" for name in names), "export PYTHONDONTWRITEBYTECODE=1"])

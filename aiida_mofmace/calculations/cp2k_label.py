@@ -15,6 +15,8 @@ from aiida_cp2k.calculations import Cp2kCalculation
 from aiida_mofmace.data.label import DftLabelData
 from aiida_mofmace.data.level import LevelOfTheory
 
+from .base import WALL_FRACTION
+
 __all__ = ["Cp2kLabelCalculation", "validate_cp2k_code", "validate_level", "validate_structure_at_level"]
 
 _CP2K_PLUGINS = ("cp2k", "mofmace.cp2k_label")
@@ -101,10 +103,11 @@ class Cp2kLabelCalculation(Cp2kCalculation):  # type: ignore[misc]
         codes = (
             (210, "ERROR_OUTPUT_MISSING", "CP2K left no output file; see the scheduler's messages.", True),
             (303, "ERROR_OUTPUT_INCOMPLETE", "CP2K's output stops before its end: the job was killed.", True),
-            (304, "ERROR_OUTPUT_CONTAINS_ABORT", "CP2K aborted, its input needs a change: {message}", False),
+            (304, "ERROR_OUTPUT_CONTAINS_ABORT", "CP2K aborted, its input needs a change: {message}", True),
             (305, "ERROR_FORCES_MISSING", "CP2K's output has no {what}; its printing must be ON in the level.", False),
             (306, "ERROR_WRONG_ATOMS", "CP2K's forces are not those of the structure's atoms: {message}", False),
             (307, "ERROR_NOT_A_NUMBER", "The {what} of CP2K's output hold a value that is not a number.", False),
+            (350, "ERROR_UNEXPECTED_PARSER_EXCEPTION", "The parser failed, please report this: {message}", True),
             (400, "ERROR_OUT_OF_WALLTIME", "CP2K ran out of wall time; restart it with more.", True),
             (401, "ERROR_OUT_OF_MEMORY", "CP2K ran out of memory; give the job more or use fewer processes.", True),
             (402, "ERROR_INTERMEDIATE_SETTINGS", "Converged with settings that change the energy: no label.", False),
@@ -117,6 +120,7 @@ class Cp2kLabelCalculation(Cp2kCalculation):  # type: ignore[misc]
         """Write CP2K's input and coordinates; of what it leaves only the output file is needed."""
         calcinfo: CalcInfo = super().prepare_for_submission(folder)
         calcinfo.retrieve_list = [self._DEFAULT_OUTPUT_FILE]
+        self._limit_wall_time(Path(folder.get_abs_path(self._DEFAULT_INPUT_FILE)))
         level = LevelOfTheory.from_dict(self.inputs.level.get_dict())
         if level.magnetization:
             atoms = self.inputs.structure.get_ase()
@@ -126,9 +130,25 @@ class Cp2kLabelCalculation(Cp2kCalculation):  # type: ignore[misc]
             ]
             text = "\n".join([str(len(atoms)), "kinds by their magnetization", *rows])
             Path(folder.get_abs_path(self._DEFAULT_COORDS_FILE_NAME)).write_text(f"{text}\n", encoding="utf-8")
-        cores = self.inputs.metadata.options.resources.get("num_cores_per_mpiproc") or 1
-        calcinfo.prepend_text = f"export OMP_NUM_THREADS={cores}"
+        calcinfo.prepend_text = f"export OMP_NUM_THREADS={self._threads()}"
         return calcinfo
+
+    def _threads(self) -> int:
+        """Return the threads of each process; a CP2K without MPI is a single one and has all cores of the job."""
+        options, code = self.inputs.metadata.options, self.inputs.code
+        has_mpi = options.withmpi if code.with_mpi is None else code.with_mpi
+        processes = 1 if has_mpi else options.resources.get("num_mpiprocs_per_machine") or 1
+        return int(processes) * int(options.resources.get("num_cores_per_mpiproc") or 1)
+
+    def _limit_wall_time(self, path: Path) -> None:
+        """Let CP2K end by itself before the scheduler ends it, and write what it has.
+
+        This is no input node, for a label is the same with more wall time and should then come from the cache.
+        """
+        seconds = self.inputs.metadata.options.get("max_wallclock_seconds")
+        if seconds and "WALLTIME" not in self.inputs.parameters.get_dict().get("GLOBAL", {}):
+            text, line = path.read_text(encoding="utf-8"), f"   WALLTIME {int(WALL_FRACTION * seconds)}"
+            path.write_text(text.replace("&GLOBAL\n", f"&GLOBAL\n{line}\n", 1), encoding="utf-8")
 
     def encode_input_args(self, inputs: Mapping[str, Any]) -> str:
         """Return inputs for a checkpoint; AiiDA saves them as given and with defaults, the nodes once is enough."""

@@ -19,14 +19,13 @@ from .validators import (
     check_integer,
     check_lammps_exchange,
     check_lammps_gas,
+    check_moves,
     check_positive,
     first_message,
     gas_elements,
 )
 
 __all__ = ["MdGcmcCalculation"]
-
-_MOVES = ("exchange", "translation", "rotation", "reinsertion")
 
 
 def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
@@ -45,12 +44,6 @@ def _check_initial(given: Any) -> list[str | None]:
     """Refuse a number of molecules, or one of a component, that is negative or not whole."""
     loadings = given if isinstance(given, Mapping) else {"initial_loading": given}
     return [check_integer({f"{name}": value}, {f"{name}": 0}) for name, value in loadings.items()]
-
-
-def _check_moves(moves: Any) -> str | None:
-    """Refuse kinds of Monte Carlo moves that there are not."""
-    unknown = sorted(set(moves) - set(_MOVES)) if isinstance(moves, Mapping) else [str(moves)]
-    return f"moves {', '.join(unknown)} are unknown; known are {', '.join(_MOVES)}" if unknown else None
 
 
 class MdGcmcCalculation(WorkerCalculation):
@@ -99,7 +92,7 @@ class MdGcmcCalculation(WorkerCalculation):
                 ),
                 check_integer({"trial_places": parameters.get("trial_places", 1)}, {"trial_places": 1}),
                 *_check_initial(parameters.get("initial_loading", 0)),
-                _check_moves(parameters.get("moves", {"exchange": 1.0})),
+                check_moves(parameters.get("moves", {"exchange": 1.0})),
                 check_engine(parameters),
                 check_lammps_exchange(parameters),
                 check_flexible_cell(parameters),

@@ -70,7 +70,12 @@ class MdGcmcBatchCalculation(WorkerCalculation):
         }
         for name, (kind, text) in outputs.items():
             spec.output_namespace(name, dynamic=True, required=False, valid_type=kind, help=text)
-        spec.exit_code(701, "WARNING_SYSTEMS_FAILED", message="Some systems failed, the others did not: {message}")
+        spec.exit_code(
+            701,
+            "WARNING_SYSTEMS_FAILED",
+            message="Some systems failed, the others did not: {message}",
+            invalidates_cache=True,
+        )
 
     @classmethod
     def check_parameters(cls, parameters: Mapping[str, Any]) -> str | None:

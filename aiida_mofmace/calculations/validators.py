@@ -11,9 +11,12 @@ from aiida import orm
 from aiida_mofmace.data.model import MaceModelData
 from aiida_mofmace.worker.errors import WorkerError
 from aiida_mofmace.worker.kernels.cell_moves import CELL_SHAPES
+from aiida_mofmace.worker.kernels.displacement import DISPLACEMENTS
 from aiida_mofmace.worker.training.settings import split_sizes
 
 __all__ = [
+    "CHOICES",
+    "check_choice",
     "check_code",
     "check_elements",
     "check_engine",
@@ -21,6 +24,7 @@ __all__ = [
     "check_integer",
     "check_lammps_exchange",
     "check_lammps_gas",
+    "check_moves",
     "check_options",
     "check_positive",
     "check_pressure",
@@ -31,9 +35,15 @@ __all__ = [
     "gas_elements",
 ]
 
-_DEVICES = ("auto", "cpu", "cuda")
-_DTYPES = ("float32", "float64")
-_ENGINES = ("native", "lammps")
+#: What the programs of the worker know, by parameter.
+CHOICES = {
+    "device": ("auto", "cpu", "cuda"),
+    "dtype": ("float32", "float64"),
+    "engine": ("native", "lammps"),
+    "equation_of_state": ("ideal", "peng_robinson"),
+    "thermostat": ("nose_hoover", "langevin"),
+}
+_MOVES = ("exchange", *DISPLACEMENTS)
 
 
 def first_message(messages: Iterable[str | None]) -> str | None:
@@ -65,10 +75,29 @@ def check_elements(elements: Iterable[str], models: Iterable[MaceModelData], wha
     return None
 
 
+def check_choice(key: str, value: Any, choices: Iterable[str] = ()) -> str | None:
+    """Refuse a name that is none of those to choose from.
+
+    :param choices: the names; those of :data:`CHOICES` if not given
+    """
+    known = list(choices) or CHOICES[key]
+    return None if value in known else f"{key} is {value!r}; it must be one of {', '.join(known)}"
+
+
 def check_engine(parameters: Mapping[str, Any]) -> str | None:
     """Refuse an engine that is none."""
-    engine = parameters.get("engine", "native")
-    return None if engine in _ENGINES else f"engine is {engine!r}; it must be one of {', '.join(_ENGINES)}"
+    return check_choice("engine", parameters.get("engine", "native"))
+
+
+def check_moves(moves: Any) -> str | None:
+    """Refuse kinds of Monte Carlo moves that there are not, and frequencies that are none."""
+    unknown = sorted(set(moves) - set(_MOVES)) if isinstance(moves, Mapping) else [str(moves)]
+    if unknown:
+        return f"moves {', '.join(unknown)} are unknown; known are {', '.join(_MOVES)}"
+    wrong = next((name for name, value in moves.items() if _number(value) is None or value < 0), None)
+    if wrong:
+        return f"the frequency of {wrong} is {moves[wrong]!r}; give a number of at least 0"
+    return None if any(moves.values()) else "no kind of move has a frequency above 0; give exchange one"
 
 
 def check_lammps_exchange(parameters: Mapping[str, Any]) -> str | None:
@@ -212,10 +241,6 @@ def check_window(window: Any) -> str | None:
 
 
 def check_options(parameters: Mapping[str, Any]) -> str | None:
-    """Refuse a device or a precision that no worker knows."""
-    device, dtype = parameters.get("device", "auto"), parameters.get("dtype", "float64")
-    if device not in _DEVICES:
-        return f"device is {device!r}; it must be one of {', '.join(_DEVICES)}"
-    if dtype not in _DTYPES:
-        return f"dtype is {dtype!r}; it must be one of {', '.join(_DTYPES)}"
-    return None
+    """Refuse a device, a precision or a thermostat that no worker knows."""
+    given = [key for key in ("device", "dtype", "thermostat") if key in parameters]
+    return first_message(check_choice(key, parameters[key]) for key in given)

@@ -13,10 +13,13 @@ __all__ = ["CarefulParser"]
 class CarefulParser(Parser):
     """A parser whose subclasses parse in :meth:`examine`; whatever goes wrong there becomes an exit code."""
 
-    def parse(self, **_kwargs: Any) -> ExitCode | None:
-        """Parse the retrieved files."""
+    def parse(self, **_kwargs: Any) -> ExitCode:
+        """Parse the retrieved files.
+
+        What they hold counts for more than what the scheduler said: AiiDA would keep its exit code where there is None.
+        """
         try:
-            return self.examine()
+            return self.examine() or ExitCode(0)
         except Exception as error:
             self.logger.exception("the output could not be parsed")
             return self.failure("ERROR_UNEXPECTED_PARSER_EXCEPTION", message=f"{type(error).__name__}: {error}")

@@ -36,7 +36,8 @@ class Cp2kChargesParser(Cp2kLabelParser):
         problem = super().examine()
         if problem is not None:
             return problem
-        text = self.retrieved.base.repository.get_object_content(str(self.node.get_option("output_filename")), mode="r")
+        name = str(self.node.get_option("output_filename"))
+        text = self.retrieved.base.repository.get_object_content(name, mode="rb").decode(errors="replace")
         symbols, charges = parse_resp_charges(text)
         structure = self.node.inputs.structure
         wanted = [structure.get_kind(site.kind_name).symbol for site in structure.sites]

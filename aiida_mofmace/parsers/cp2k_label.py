@@ -12,6 +12,7 @@ from aiida.engine import ExitCode
 
 from aiida_mofmace.data.label import DftLabelData, nearest_distance
 from aiida_mofmace.data.level import LevelOfTheory
+from aiida_mofmace.worker.results import to_plain
 
 from .careful import CarefulParser
 from .cp2k_output import parse_cp2k_output
@@ -41,7 +42,7 @@ class Cp2kLabelParser(CarefulParser):
             self.out("label", _label(parsed, inputs, _symbols(inputs["structure"])))
             return None
         arrays = ("forces", "stress", "force_symbols")
-        self.out("output_parameters", orm.Dict({k: _storable(v) for k, v in parsed.items() if k not in arrays}))
+        self.out("output_parameters", orm.Dict(to_plain({k: v for k, v in parsed.items() if k not in arrays})))
         return problem
 
     def _problem_of_result(self, parsed: dict[str, Any], inputs: Mapping[str, Any]) -> ExitCode | None:
@@ -106,11 +107,11 @@ def _label(parsed: dict[str, Any], inputs: Mapping[str, Any], symbols: list[str]
         warnings=parsed["warnings"],
         flags=_flags(inputs),
         minimum_distance=nearest_distance(inputs["structure"]),
-        band_gap=parsed["band_gap"],
-        absolute_spin=parsed["absolute_spin"],
+        band_gap=to_plain(parsed["band_gap"]),
+        absolute_spin=to_plain(parsed["absolute_spin"]),
         scf_steps=parsed["scf_steps"],
         scf_convergence=parsed["scf_convergence"],
-        wall_seconds=_storable(parsed["wall_seconds"]),
+        wall_seconds=to_plain(parsed["wall_seconds"]),
     )
 
 
@@ -142,8 +143,3 @@ def _symbols(structure: orm.StructureData) -> list[str]:
 
 def _is_finite(value: Any) -> bool:
     return all(_is_finite(item) for item in value) if isinstance(value, list) else math.isfinite(value)
-
-
-def _storable(value: Any) -> Any:
-    """Return a value that the database can hold: None for what is not a number."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value

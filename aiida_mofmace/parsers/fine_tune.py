@@ -10,6 +10,7 @@ from typing import Any
 from aiida import orm
 
 from aiida_mofmace.data.model import MaceModelData
+from aiida_mofmace.worker.results import to_plain
 
 from .base import WorkerParser
 
@@ -24,7 +25,7 @@ class FineTuneParser(WorkerParser):
         if finished or self.has("model.model"):
             self.out("model", self._model())
         if finished or self.has("history.json"):
-            self.out("history", orm.List(json.loads(self.content("history.json"))))
+            self.out("history", orm.List(to_plain(json.loads(self.content("history.json")))))
         self.out_arrays("test_predictions", "test_predictions.npz", required=False)
         self.out_file("checkpoint", "checkpoint.pt", required=False)
         if self.has("split.json"):

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 __all__ = [
+    "force_field_names",
     "gas_names",
     "load_changes",
     "load_force_field",
@@ -82,14 +83,18 @@ def load_sites(name: str | Path) -> dict[str, Any]:
     return content
 
 
+def force_field_names() -> list[str]:
+    """Names of the force fields whose Lennard-Jones parameters are known."""
+    return sorted(path.stem for path in (_FOLDER / "force_fields").glob("*.yaml"))
+
+
 def load_force_field(name: str) -> dict[str, Any]:
     """Return Lennard-Jones parameters by chemical symbol: depth in K and diameter in Å, and where they come from.
 
     :raises ValueError: if there is none of that name
     """
-    names = sorted(path.stem for path in (_FOLDER / "force_fields").glob("*.yaml"))
-    if name not in names:
-        raise ValueError(f"unknown force field {name!r}; known are {', '.join(names)}")
+    if name not in force_field_names():
+        raise ValueError(f"unknown force field {name!r}; known are {', '.join(force_field_names())}")
     return _read(_FOLDER / "force_fields" / f"{name}.yaml")
 
 

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["WorkerError", "describe_error"]
+__all__ = ["WorkerError", "describe_error", "is_out_of_memory"]
+
+#: What numpy, torch, cuBLAS and the operating system say of it, in lower case.
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "unable to allocate",
+    "cublas_status_alloc_failed",
+)
 
 
 class WorkerError(Exception):
@@ -17,9 +26,14 @@ class WorkerError(Exception):
         self.kind = kind
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory could not be had, of the machine or of a GPU."""
+    return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in _OUT_OF_MEMORY)
+
+
 def describe_error(error: Exception) -> dict[str, str]:
     """Return type and message of an exception in the form of ``output.json``."""
     if isinstance(error, WorkerError):
         return {"type": error.kind, "message": str(error)}
-    kind = "out_of_memory" if "out of memory" in str(error).lower() else type(error).__name__
+    kind = "out_of_memory" if is_out_of_memory(error) else type(error).__name__
     return {"type": kind, "message": str(error) or type(error).__name__}

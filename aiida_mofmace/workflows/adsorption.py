@@ -304,7 +304,9 @@ def assemble_henry(settings: orm.Dict, **results: orm.Dict) -> orm.Dict:
         gases[name] = {
             "value_mol_per_kg_Pa": row["henry"],
             "error_mol_per_kg_Pa": row["henry_error"],
-            "converged": row["henry_error"] <= settings["relative_error_target"] * row["henry"],
+            "converged": row["henry_error"] <= settings["relative_error_target"] * row["henry"]
+            and not row["too_short"],
+            "effective_samples": row["effective_samples"],
             "value_molecules_per_cell_Pa": row["henry_molecules_per_pascal"],
             "error_molecules_per_cell_Pa": row["henry_molecules_per_pascal_error"],
             "isosteric_heat_kJ_per_mol": kilojoule_per_mole(row["heat"]),

@@ -21,7 +21,6 @@ from aiida_mofmace.worker.kernels.gases import Gas
 from aiida_mofmace.worker.kernels.loading import place_molecules
 
 from .checks import check_loadings
-from .cp2k_label_base import WALL_FRACTION
 from .cp2k_md_base import Cp2kMdBaseWorkChain
 from .harvest import reason
 from .inputs import code_node, gas_node
@@ -151,8 +150,6 @@ class AimdWorkChain(RollingWindow):
         level = LevelOfTheory.from_dict(self.inputs.level.get_dict())
         settings = {name: section.get(name, md.get(name)) for name in _SETTINGS}
         parameters = md_parameters(level, structure, settings, seed.value)
-        options = cp2k_options(self.ctx.parameters)
-        parameters["GLOBAL"]["WALLTIME"] = int(WALL_FRACTION * options["max_wallclock_seconds"])
         gas, temperature = self.inputs.gas["name"], section["temperature"]
         run = {
             "code": self.inputs.cp2k_code,
@@ -162,7 +159,7 @@ class AimdWorkChain(RollingWindow):
             "framework_atoms": orm.Int(len(self.inputs.structure.sites)),
             "loading": orm.Int(loading),
             "group": orm.Str(f"aimd_{temperature:g}K_{loading}{gas}"),
-            "metadata": {"options": options},
+            "metadata": {"options": cp2k_options(self.ctx.parameters)},
         }
         label = f"Ab initio MD at {temperature:g} K, {loading} {gas}"
         inputs = {

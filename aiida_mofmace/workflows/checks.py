@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from aiida import orm
 
-from aiida_mofmace.calculations.lammps_script import LAUNCHER, PAIR_STYLES
+from aiida_mofmace.calculations.lammps_script import LAUNCHER
 from aiida_mofmace.calculations.validators import (
     check_code,
     check_elements,
@@ -33,7 +33,8 @@ from aiida_mofmace.worker.errors import WorkerError
 from aiida_mofmace.worker.kernels.gases import mixture
 from aiida_mofmace.worker.kernels.loading import largest_loading
 
-from .parameter_checks import check_value, is_number
+from .parameter_checks import check_value
+from .parameter_types import is_number
 
 __all__ = [
     "check_charges",
@@ -50,6 +51,7 @@ __all__ = [
     "check_one_cell",
     "check_pressures",
     "check_repeats",
+    "check_rigid_gas",
     "validate_isotherm",
 ]
 
@@ -101,13 +103,10 @@ def check_lammps(inputs: Mapping[str, Any]) -> str | None:
     """Refuse a LAMMPS of one's own that sampling has no use of, cannot drive, or that has no model to read."""
     if "lammps_code" not in inputs:
         return "lammps_model is for a LAMMPS of your own; give codes['lammps']" if "lammps_model" in inputs else None
-    code, sampling = inputs["lammps_code"], inputs["parameters"]["sampling"]
+    code = inputs["lammps_code"]
     refusals = {
         "codes['lammps'] is given, but sampling.engine is not lammps; set it, or give no such code": (
-            sampling["engine"] != "lammps"
-        ),
-        f"pair_style is {sampling['pair_style']!r}; it must be one of {', '.join(PAIR_STYLES)}": (
-            sampling["pair_style"] not in PAIR_STYLES
+            inputs["parameters"]["sampling"]["engine"] != "lammps"
         ),
         f"code {code.label} reads a converted model: give lammps_model, the file made for its pair_style": (
             "lammps_model" not in inputs and not _is_launcher(code)
@@ -119,9 +118,9 @@ def check_lammps(inputs: Mapping[str, Any]) -> str | None:
 def check_exchange(inputs: Mapping[str, Any]) -> str | None:
     """Refuse a LAMMPS of one's own that MD-GCMC has no use of, or whose ``fix gcmc`` has nobody to put it right."""
     parameters = inputs["parameters"]
-    mixture = check_lammps_gas(parameters["gcmc"], inputs["gas"])
-    if mixture or "lammps_code" not in inputs:
-        return mixture
+    message = check_lammps_gas(parameters["gcmc"], inputs["gas"])
+    if message or "lammps_code" not in inputs:
+        return message
     code = inputs["lammps_code"]
     refusals = {
         "codes['lammps'] is given, but gcmc.engine is not lammps; set it, or give no such code": (
@@ -132,6 +131,22 @@ def check_exchange(inputs: Mapping[str, Any]) -> str | None:
         ),
     }
     return next((message for message, is_so in refusals.items() if is_so), None) or check_launcher(code)
+
+
+def check_rigid_gas(gcmc: Mapping[str, Any], gas: orm.Dict) -> str | None:
+    """Refuse molecules that are held and that nothing moves."""
+    if gcmc["gas_flexible"]:
+        return None
+    longest = max(len(molecule) for molecule, _ in mixture(gas.get_dict()))
+    needed = ["translation", *(["rotation"] if longest > 1 else [])]
+    missing = [move for move in needed if not gcmc["moves"].get(move)]
+    if not missing:
+        return None
+    return (
+        "rigid molecules (gcmc.gas_flexible: false) move by Monte Carlo alone; give "
+        + " and ".join(f"gcmc.moves.{move}" for move in missing)
+        + " a frequency above 0"
+    )
 
 
 def check_launcher(code: orm.AbstractCode) -> str | None:
@@ -179,6 +194,7 @@ def validate_isotherm(inputs: Mapping[str, Any], _: Any) -> str | None:
     return first_message(
         [
             check_exchange(inputs),
+            check_rigid_gas(parameters["gcmc"], gas),
             check_model(inputs["model"], structure, gas),
             check_loadings(structure, gas, loadings, distance, inputs["seed"].value),
         ]

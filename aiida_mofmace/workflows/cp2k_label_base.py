@@ -21,11 +21,9 @@ from aiida_mofmace.calculations.cp2k_label import (
 )
 from aiida_mofmace.data.level import LevelOfTheory
 
-__all__ = ["WALL_FRACTION", "Cp2kLabelBaseWorkChain", "apply_scf_remedy", "cp2k_label_inputs", "scf_remedies"]
+__all__ = ["Cp2kLabelBaseWorkChain", "apply_scf_remedy", "cp2k_label_inputs", "scf_remedies"]
 
 _REMEDIES = Path(__file__).parent.parent / "protocols" / "remedies" / "cp2k_scf.yaml"
-#: Part of the scheduler's wall time after which CP2K stops by itself and still writes what it has.
-WALL_FRACTION = 0.9
 _CODES = Cp2kLabelCalculation.exit_codes
 
 
@@ -63,14 +61,11 @@ def cp2k_label_inputs(
     :param options: options of the job for the scheduler
     """
     theory = LevelOfTheory.from_dict(level.get_dict())
-    parameters = theory.cp2k_parameters(structure)
-    if options.get("max_wallclock_seconds"):
-        parameters["GLOBAL"]["WALLTIME"] = int(WALL_FRACTION * options["max_wallclock_seconds"])
     return {
         "code": code,
         "structure": structure,
         "level": level,
-        "parameters": orm.Dict(parameters),
+        "parameters": orm.Dict(theory.cp2k_parameters(structure)),
         "metadata": {"options": dict(options), "label": f"{theory.name} of {structure.get_formula()}"},
     }
 
@@ -117,6 +112,8 @@ class Cp2kLabelBaseWorkChain(BaseRestartWorkChain):
             required=False,
             help="Folder of a job for this label that failed: it counts as the first try, and is put right.",
         )
+        # Remedies, lost output and wall time each have an end of their own; one must not use up the tries of another.
+        spec.inputs["max_iterations"].default = lambda: orm.Int(10)
         spec.inputs.validator = validate_inputs
         spec.outline(
             cls.setup,

@@ -69,7 +69,9 @@ class Cp2kMdBaseWorkChain(BaseRestartWorkChain):
     def handle_stopped(self, calculation: orm.CalcJobNode) -> ProcessHandlerReport:
         """Go on from the restart file of a job that met its wall time or was killed, once more if it left none."""
         total = self.inputs.md.parameters["MOTION"]["MD"]["STEPS"]
-        last_step = calculation.outputs.output_parameters["last_step"]
+        # A job that was killed before CP2K began left nothing at all.
+        found = calculation.outputs.output_parameters if "output_parameters" in calculation.outputs else {}
+        last_step = found.get("last_step", 0)
         if last_step > self.ctx.last_step:
             self.ctx.last_step, self.ctx.fruitless = last_step, 0
             self.ctx.inputs.parent_calc_folder = calculation.outputs.remote_folder

@@ -42,7 +42,9 @@ def last_lines(calculation: orm.CalcJobNode) -> str:
     if "retrieved" not in calculation.outputs:
         return ""
     repository = calculation.outputs.retrieved.base.repository
-    logs = [repository.get_object_content(name) for name in _LOGS if name in repository.list_object_names()]
+    names = [name for name in _LOGS if name in repository.list_object_names()]
+    # The log of a job that was killed may end within a character.
+    logs = (repository.get_object_content(name, mode="rb").decode(errors="replace") for name in names)
     log: str = next((log for log in logs if log.strip()), "")
     lines = [line.strip() for line in log.strip().splitlines()[-_LOG_LINES:]]
     return f"Its log ends: {' | '.join(lines)}" if lines else ""
@@ -77,8 +79,14 @@ class FineTuneWorkChain(BaseRestartWorkChain):
         spec.exit_code(
             311, "ERROR_OUT_OF_MEMORY", message="Out of memory with one structure in a batch; ask for more memory."
         )
-        spec.exit_code(312, "ERROR_KILLED_AGAIN", message="The job was killed twice and left nothing behind. {log}")
+        spec.exit_code(312, "ERROR_KILLED_AGAIN", message="The job was killed twice and came no further. {log}")
         spec.exit_code(313, "ERROR_UNKNOWN_FAILURE", message="{message} {log}")
+        spec.exit_code(
+            701,
+            "WARNING_TOO_SHORT",
+            message="Training did not come to its end in {jobs} jobs; the best model so far is handed out, if there is "
+            "one; allow more wall time.",
+        )
 
     @classmethod
     def get_builder_from_protocol(
@@ -131,6 +139,7 @@ class FineTuneWorkChain(BaseRestartWorkChain):
         self.ctx.inputs.metadata = AttributeDict(self.ctx.inputs.metadata)
         self.ctx.calmed = False
         self.ctx.killed = False
+        self.ctx.lengthened = False
 
     def _change_parameters(self, **changes: Any) -> None:
         self.ctx.inputs.parameters = orm.Dict({**self.ctx.inputs.parameters.get_dict(), **changes})
@@ -162,18 +171,44 @@ class FineTuneWorkChain(BaseRestartWorkChain):
         return ProcessHandlerReport(True)
 
     @process_handler(priority=200, exit_codes=[FineTuneCalculation.exit_codes.ERROR_STOPPED_EARLY])
-    def handle_stopped_early(self, calculation: orm.CalcJobNode) -> ProcessHandlerReport:
-        """Go on from the checkpoint; without one, begin again with twice the wall time."""
+    def handle_stopped_early(self, calculation: orm.CalcJobNode) -> ProcessHandlerReport | None:
+        """Go on from the checkpoint; without one, begin once more with twice the wall time."""
         if "checkpoint" in calculation.outputs:
-            self.ctx.inputs.checkpoint = calculation.outputs.checkpoint
-            self.report(f"fine-tuning <{calculation.pk}> was stopped; going on from its checkpoint")
-            return ProcessHandlerReport(True)
+            return self._go_on(calculation)
+        if self.ctx.lengthened:
+            return None  # a queue may not allow four times the time, and a job that it refuses would wait for ever
+        self.ctx.lengthened = True
         options = dict(self.ctx.inputs.metadata.options)
         options["max_wallclock_seconds"] *= 2
         self.ctx.inputs.metadata.options = options
         seconds = options["max_wallclock_seconds"]
         self.report(f"fine-tuning <{calculation.pk}> was stopped; again with {seconds} s of wall time")
         return ProcessHandlerReport(True)
+
+    def _go_on(self, calculation: orm.CalcJobNode) -> ProcessHandlerReport:
+        """Take the checkpoint for the next job; if there may be none, hand out the best model so far."""
+        if self.ctx.iteration < self.inputs.max_iterations.value:
+            self.ctx.inputs.checkpoint = calculation.outputs.checkpoint
+            self.report(f"fine-tuning <{calculation.pk}> was stopped; going on from its checkpoint")
+            return ProcessHandlerReport(True)
+        self._attach_outputs(calculation)
+        self.ctx.is_finished = True
+        return ProcessHandlerReport(True, self.exit_codes.WARNING_TOO_SHORT.format(jobs=self.ctx.iteration))
+
+    def _came_further(self, calculation: orm.CalcJobNode) -> bool:
+        """Whether a job left a checkpoint other than the one it began with."""
+        if "checkpoint" not in calculation.outputs:
+            return False
+        left, began = calculation.outputs.checkpoint, self.ctx.inputs.get("checkpoint")
+        return began is None or left.base.repository.hash() != began.base.repository.hash()
+
+    @process_handler(
+        priority=110,
+        exit_codes=[FineTuneCalculation.exit_codes.ERROR_NO_OUTPUT, FineTuneCalculation.exit_codes.ERROR_WORKER_FAILED],
+    )
+    def handle_broken_off(self, calculation: orm.CalcJobNode) -> ProcessHandlerReport | None:
+        """Go on from the checkpoint of a job that was killed or broke off on its way: its machine failed, not it."""
+        return self._go_on(calculation) if self._came_further(calculation) else None
 
     @process_handler(priority=100, exit_codes=[FineTuneCalculation.exit_codes.ERROR_NO_OUTPUT])
     def handle_killed(self, calculation: orm.CalcJobNode) -> ProcessHandlerReport:

@@ -152,10 +152,15 @@ class FineTuneCommitteeWorkChain(RollingWindow):
     def inspect_members(self) -> ExitCode | None:
         """Hand out what was trained; say which members failed, and give up if too few are left for a committee."""
         nodes = self.window_results()
-        trained = {key: node for key, node in nodes.items() if node.is_finished_ok and "model" in node.outputs}
+        cut_short = FineTuneWorkChain.exit_codes.WARNING_TOO_SHORT.status
+        trained = {
+            k: node for k, node in nodes.items() if node.exit_status in (0, cut_short) and "model" in node.outputs
+        }
         failed = [key for key in nodes if key not in trained]
-        for key in failed:
-            self.report(f"{key} <{nodes[key].pk}> failed: {nodes[key].exit_message or nodes[key].process_state}")
+        for key, node in nodes.items():
+            if not node.is_finished_ok:
+                said = "failed" if key in failed else "is taken as it is"
+                self.report(f"{key} <{node.pk}> {said}: {node.exit_message or node.process_state}")
         for output, namespace in (("model", "models"), ("results", "results"), ("history", "histories")):
             self.out_many(
                 {f"{namespace}.{key.replace('seed', 'model')}": node.outputs[output] for key, node in trained.items()}

@@ -22,6 +22,7 @@ from .harvest import reason
 from .inputs import code_node
 from .jobs import cp2k_options
 from .protocols import filled_builder, resolve
+from .scheduler_options import validate_options
 from .window import RollingWindow
 
 __all__ = ["IsolatedAtomsWorkChain", "isolated_atom", "isolated_atoms_inputs", "with_atomic_energies"]
@@ -78,7 +79,13 @@ class IsolatedAtomsWorkChain(RollingWindow):
         spec.input("elements", valid_type=orm.List, help="Chemical symbols.")
         spec.input("box", valid_type=orm.Float, help="Edge of the periodic cube around each atom in Å.")
         spec.input("max_concurrent", valid_type=orm.Int, help="The most atoms at work at once.")
-        spec.input("options", valid_type=orm.Dict, required=False, help="Options of each job for the scheduler.")
+        spec.input(
+            "options",
+            valid_type=orm.Dict,
+            required=False,
+            validator=validate_options,
+            help="Options of each job for the scheduler.",
+        )
         spec.inputs.validator = validate_inputs
         spec.outline(cls.setup, while_(cls.should_run_atoms)(cls.run_atoms), cls.inspect_atoms)
         spec.output("energies", valid_type=orm.Dict, help="Energies of the isolated atoms in eV, by chemical symbol.")

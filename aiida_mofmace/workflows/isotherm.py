@@ -317,6 +317,8 @@ class MDGCMCIsothermWorkChain(RollingWindow):
         if known:
             words += self._hand_out_henry(known)
         self.ctx.henry_failure = "; ".join(words)
+        if words:
+            self.report(f"Henry coefficient: {self.ctx.henry_failure}")
 
     def _hand_out_henry(self, known: Mapping[str, orm.Dict]) -> list[str]:
         """Put the coefficients together; return a word on each that is not converged."""

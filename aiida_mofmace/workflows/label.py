@@ -20,9 +20,11 @@ from aiida_mofmace.data.level import LevelOfTheory
 
 from .cp2k_label_base import Cp2kLabelBaseWorkChain, cp2k_label_inputs
 from .inputs import code_node
+from .jobs import cp2k_options, worker_options
 from .label_quality import check_labels, judge_labels, names_left_out, quality_bounds
 from .label_twins import label_twin, twins
-from .protocols import resolve
+from .protocols import filled_builder, resolve
+from .scheduler_options import validate_options
 from .window import RollingWindow
 
 __all__ = ["LabelWorkChain"]
@@ -122,6 +124,7 @@ class LabelWorkChain(RollingWindow):
             "options",
             valid_type=orm.Dict,
             required=False,
+            validator=validate_options,
             help="Options of each job for the scheduler, e.g. resources and max_wallclock_seconds (s).",
         )
         spec.input(
@@ -182,25 +185,16 @@ class LabelWorkChain(RollingWindow):
         code = code_node(codes, key)
         if code is None:
             raise ValueError(f"level of theory {level.name} is computed by {level.program}: give codes[{key!r}]")
-        builder = cls.get_builder()
-        builder.structures = dict(structures)
-        builder.level = orm.Dict(level.to_dict())
-        builder[_CODE_PORTS[level.program]] = code
-        builder.max_concurrent = orm.Int(resources["max_concurrent"])
-        builder.min_success_fraction = orm.Float(parameters["labels"]["min_success_fraction"])
-        builder.bounds = orm.Dict(quality_bounds(parameters["labels"]))
-        builder.options = orm.Dict(
-            {
-                "resources": {
-                    "num_machines": 1,
-                    "num_mpiprocs_per_machine": 1,
-                    "num_cores_per_mpiproc": resources["cores"],
-                },
-                "max_wallclock_seconds": resources["max_wallclock_seconds"],
-                **resources[f"{key}_options"],
-            }
-        )
-        return builder
+        inputs = {
+            "structures": dict(structures),
+            "level": orm.Dict(level.to_dict()),
+            _CODE_PORTS[level.program]: code,
+            "max_concurrent": orm.Int(resources["max_concurrent"]),
+            "min_success_fraction": orm.Float(parameters["labels"]["min_success_fraction"]),
+            "bounds": orm.Dict(quality_bounds(parameters["labels"])),
+            "options": orm.Dict((cp2k_options if key == "cp2k" else worker_options)(parameters)),
+        }
+        return filled_builder(cls, inputs)
 
     @cached_property
     def names(self) -> dict[str, str]:

@@ -12,7 +12,7 @@ from aiida.engine import ExitCode, WorkChain, calcfunction, if_
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
 from aiida_mofmace.calculations import lammps_script
-from aiida_mofmace.calculations.base import worker_digest
+from aiida_mofmace.calculations.base import WALL_FRACTION, worker_digest
 from aiida_mofmace.calculations.md_gcmc import MdGcmcCalculation
 from aiida_mofmace.calculations.validators import check_lammps_exchange, check_lammps_gas, first_message
 from aiida_mofmace.data.frames import FramesData
@@ -28,7 +28,6 @@ from .fine_tune_base import last_lines
 from .harvest import reason
 from .lammps_gcmc_reading import GcmcReading
 from .lammps_jobs import (
-    WALL_FRACTION,
     lammps_job,
     read_checkpoint,
     text_file,

@@ -151,7 +151,7 @@ class GcmcReading:
         thermo = self.output.thermo
         drifted = self.explosion["step"] if self.explosion and self.explosion["reason"] == "drift" else np.inf
         energies = dict(zip(thermo[:, 0].astype(int).tolist(), thermo[:, 2].tolist(), strict=True))
-        for dumped in parse_dump((self._content(lammps_script.DUMP) or b"").decode()):
+        for dumped in parse_dump((self._content(lammps_script.DUMP) or b"").decode(errors="replace")):
             if dumped.step <= self._first_step or not math.isfinite(energies.get(dumped.step, math.nan)):
                 continue
             state = self._frame(dumped)
@@ -168,7 +168,7 @@ class GcmcReading:
                 return
             self.images.append(state.atoms(loading=state.loading, group=self._p["group"]))
             self.images[-1].info["energy"] = energies[dumped.step]
-        for dumped in parse_dump((self._content(lammps_script.LAST) or b"").decode()):
+        for dumped in parse_dump((self._content(lammps_script.LAST) or b"").decode(errors="replace")):
             if self.explosion is not None and np.all(np.isfinite(dumped.positions)):
                 self._keep(self._frame(dumped), self.explosion["reason"])
 

@@ -19,7 +19,6 @@ from aiida_mofmace.worker.programs.simulation import Guard
 from aiida_mofmace.worker.results import to_plain
 
 __all__ = [
-    "WALL_FRACTION",
     "explosion_of",
     "first_frame",
     "has_wrong_frame",
@@ -29,7 +28,6 @@ __all__ = [
     "text_file",
 ]
 
-WALL_FRACTION = 0.9  # of the wall time; then LAMMPS ends by itself
 _OUTPUT = "lammps.out"
 # The file of ML-IAP holds the classes of mace, which PyTorch 2.6 and later refuse unless LAMMPS asks for them or this
 # is set; LAMMPS of February 2025 does not ask.
@@ -92,7 +90,7 @@ def read_output(retrieved: orm.FolderData) -> LammpsOutput:
     repository = retrieved.base.repository
     if _OUTPUT not in repository.list_object_names():
         return LammpsOutput()
-    return parse_output(repository.get_object_content(_OUTPUT, mode="r"))
+    return parse_output(repository.get_object_content(_OUTPUT, mode="rb").decode(errors="replace"))
 
 
 def first_frame(output: LammpsOutput, state: MdState) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from aiida.engine.processes.workchains.workchain import WorkChainSpec
 from numpy.typing import NDArray
 
 from aiida_mofmace.calculations import lammps_script
-from aiida_mofmace.calculations.base import worker_digest
+from aiida_mofmace.calculations.base import WALL_FRACTION, worker_digest
 from aiida_mofmace.calculations.mace_md import MaceMdCalculation
 from aiida_mofmace.data.frames import FramesData
 from aiida_mofmace.parsers.lammps_output import LammpsOutput, parse_dump
@@ -28,7 +28,6 @@ from .fine_tune_base import last_lines
 from .functions import join_trajectories
 from .harvest import reason
 from .lammps_jobs import (
-    WALL_FRACTION,
     explosion_of,
     first_frame,
     has_wrong_frame,
@@ -79,7 +78,8 @@ def read_lammps(
     arrays = _observables(output, atomic, p.get("pressure") is not None, before.get("observables"))
     outputs: dict[str, Any] = {"observables": orm.ArrayData(arrays)} if len(arrays["step"]) else {}
     if lammps_script.DUMP in names:
-        frames = _frames(repository.get_object_content(lammps_script.DUMP, mode="r"), state, p, arrays)
+        dump = repository.get_object_content(lammps_script.DUMP, mode="rb").decode(errors="replace")
+        frames = _frames(dump, state, p, arrays)
         outputs |= {"trajectory": FramesData.from_frames(frames)} if len(frames) else {}
         results["n_frames"] = len(frames)
     if output.last_step is not None and output.halted is None and lammps_script.RESTART in names:
@@ -135,7 +135,7 @@ def _figures(
         "versions": {"lammps": output.version},
         "engine": f"lammps, pair_style {p['pair_style']}",
     }
-    averages = md_averages(at_stride, p["equilibration_steps"], p["stride"])
+    averages = md_averages(at_stride, p["equilibration_steps"], p["stride"], atoms=len(state))
     results |= averages
     guard = Guard(p["temperature"], p["max_temperature_factor"], p["minimum_distance"])
     explosion = explosion_of(output, guard, state, results["steps_done"])

@@ -25,6 +25,7 @@ from .checks import (
     check_monte_carlo,
     check_one_cell,
     check_repeats,
+    check_rigid_gas,
 )
 from .diversity_select_base import DiversitySelectBaseWorkChain
 from .functions import append_labels, gather_failures
@@ -63,7 +64,7 @@ def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
         return None
     structure, gas, level = inputs["structure"], inputs["gas"], LevelOfTheory.from_dict(inputs["level"].get_dict())
     parameters = inputs["parameters"].get_dict()
-    sections = ("sampling", "active_learning", "validation")
+    sections = ("sampling", "active_learning", "validation", "aimd")
     loadings = [loading for section in sections for loading in parameters[section]["loadings"]]
     loadings += [parameters["heat_of_adsorption"]["n_molecules"], parameters["isotherm"]["initial_loading"]]
     distance = parameters["md"]["insertion_minimum_distance"]
@@ -71,6 +72,7 @@ def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
         [
             check_monte_carlo(inputs),
             check_lammps_of_run(inputs),
+            check_rigid_gas(parameters["gcmc"], gas),
             check_repeats(parameters["sampling"]["supercell"]) or check_one_cell(inputs),
             level.refusal(structure),
             check_model(inputs["foundation"], structure, gas),

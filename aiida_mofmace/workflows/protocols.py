@@ -13,18 +13,13 @@ from aiida.engine.processes.builder import ProcessBuilder
 from aiida_mofmace.data.model import UNTRAINED, MaceModelData
 from aiida_mofmace.protocols import load_changes, load_protocol
 
+from .parameter_checks import check_parameters
+from .parameter_types import OPEN_KEYS, as_wanted
+from .scheduler_options import check_job_resources
+
 __all__ = ["DEFAULT_PROTOCOL", "filled_builder", "merge", "resolve"]
 
 DEFAULT_PROTOCOL = "fast"
-
-#: Dotted keys whose content is free: what stands below them is not in the protocol files.
-_OPEN_KEYS = (
-    "fine_tune.options",
-    "fine_tune.e0s",
-    "labels.magnetization",
-    "resources.worker_options",
-    "resources.cp2k_options",
-)
 
 
 def resolve(
@@ -35,16 +30,20 @@ def resolve(
     :param protocol: name of a protocol; None for the default
     :param overrides: nested like the protocol file, with only the keys to be changed
     :param model: to start from; for an untrained one, changes for training from scratch come before the overrides
-    :raises ValueError: if the protocol is unknown, a key is misspelt, or a section is overridden by a plain value
+    :raises ValueError: if the protocol is unknown, a key is misspelt, or a value is none that its key can have
     """
     parameters = load_protocol(protocol or DEFAULT_PROTOCOL)
     if isinstance(model, MaceModelData) and model.kind == UNTRAINED:
         parameters = merge(parameters, load_changes("from_scratch"))
-    return merge(parameters, overrides or {})
+    parameters = merge(parameters, overrides or {})
+    message = check_parameters(parameters)
+    if message:
+        raise ValueError(message)
+    return parameters
 
 
 def merge(parameters: Mapping[str, Any], overrides: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return a deep copy of the parameters with the overrides put over them.
+    """Return a deep copy of the parameters with the overrides put over them, numbers written as text as numbers.
 
     :raises ValueError: for a key that the parameters do not have, with its dotted name and the nearest known one
     """
@@ -55,16 +54,14 @@ def merge(parameters: Mapping[str, Any], overrides: Mapping[str, Any], prefix: s
         dotted = f"{prefix}{key}"
         if key not in merged:
             raise ValueError(_unknown_key(dotted, prefix, merged))
-        if dotted in _OPEN_KEYS:
-            merged[key] = copy.deepcopy(value)
-        elif isinstance(merged[key], Mapping):
+        if isinstance(merged[key], Mapping) and dotted not in OPEN_KEYS:
             if not isinstance(value, Mapping):
                 raise ValueError(f"override {dotted!r} must be a mapping with some of {_listing(merged[key])}")
             merged[key] = merge(merged[key], value, f"{dotted}.")
-        elif isinstance(value, Mapping):
+        elif isinstance(value, Mapping) and dotted not in OPEN_KEYS:
             raise ValueError(f"override {dotted!r} must be a plain value such as {merged[key]!r}, not a mapping")
         else:
-            merged[key] = copy.deepcopy(value)
+            merged[key] = as_wanted(dotted, value)
     return merged
 
 
@@ -72,13 +69,14 @@ def filled_builder(process_class: type[Process], inputs: Mapping[str, Any]) -> P
     """Return a builder with these inputs, checked by all validators of the process.
 
     :param inputs: by port, nested like the namespaces; those that are None are left out
-    :raises ValueError: if a validator refuses an input, a needed one is missing, or one is unknown
+    :raises ValueError: if a validator or the scheduler refuses an input, a needed one is missing, or one is unknown
     """
     builder = process_class.get_builder()
     builder._update(_without_none(inputs))
     error = process_class.spec().inputs.validate(builder._inputs(prune=True))
-    if error:
-        raise ValueError(f"{process_class.__name__}: {error.message} (input {error.port})")
+    message = f"{error.message} (input {error.port})" if error else check_job_resources(inputs)
+    if message:
+        raise ValueError(f"{process_class.__name__}: {message}")
     return builder
 
 

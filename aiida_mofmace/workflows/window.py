@@ -129,12 +129,16 @@ class RollingWindow(WorkChain):
             super().update_outputs()
 
     def _find_orphan(self, key: str) -> ProcessNode | None:
-        """Return a sub-process with this label that a crash between submission and checkpoint left unrecorded."""
+        """Return a sub-process with this label that a crash between submission and checkpoint left unrecorded.
+
+        One that was killed before it had a checkpoint of its own will never run: it has no state yet, or is CREATED.
+        """
+        stillborn = (None, ProcessState.CREATED)
         link_types = (LinkType.CALL_CALC, LinkType.CALL_WORK)
         known = {*self.ctx.window["running"].values(), *self.ctx.window["finished"].values()}
         called = self.node.base.links.get_outgoing(link_type=link_types, link_label_filter=key).all_nodes()
         for node in called:
-            if isinstance(node, ProcessNode) and node.pk not in known and node.process_state != ProcessState.CREATED:
+            if isinstance(node, ProcessNode) and node.pk not in known and node.process_state not in stillborn:
                 return node
         return None
 

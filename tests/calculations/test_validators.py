@@ -120,6 +120,13 @@ def test_good_input_is_taken(refusal: Callable[..., str], plugin: str) -> None:
         ("mofmace.md_gcmc", {"md_steps_per_attempt": 0}, "md_steps_per_attempt is 0; give an integer of at least 1"),
         ("mofmace.md_gcmc", {"attempts_per_block": 0}, "attempts_per_block is 0; give an integer of at least 1"),
         ("mofmace.md_gcmc", {"moves": {"swap": 1.0}}, "moves swap are unknown; known are exchange, translation"),
+        (
+            "mofmace.md_gcmc",
+            {"moves": {"exchange": 1.0, "rotation": -1.0}},
+            "frequency of rotation is -1.0; give a number",
+        ),
+        ("mofmace.md_gcmc", {"moves": {"exchange": 0.0}}, "no kind of move has a frequency above 0; give exchange one"),
+        ("mofmace.md_gcmc", {"thermostat": "nose"}, "thermostat is 'nose'; it must be one of nose_hoover, langevin"),
         ("mofmace.md_gcmc", {"engine": "gromacs"}, "engine is 'gromacs'; it must be one of native, lammps"),
         ("mofmace.md_gcmc", {"engine": "lammps", "gas_flexible": False}, "the engine lammps holds nothing"),
         ("mofmace.md_gcmc", {"engine": "lammps", "moves": {"exchange": 1, "rotation": 1}}, "no moves but exchanges"),

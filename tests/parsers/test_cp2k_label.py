@@ -132,6 +132,17 @@ def test_not_a_number_as_energy(aiida_localhost: orm.Computer) -> None:
     assert (code.status, "energy" in code.message) == (307, True)
 
 
+def test_a_field_that_diverges_has_not_converged(aiida_localhost: orm.Computer) -> None:
+    """Fortran prints stars for what has too many digits; the remedies must have their chance."""
+    text = (RECORDED / "water_unconverged" / "aiida.out").read_text(encoding="utf-8")
+    row = next(line for line in text.splitlines() if " P_Mix/Diag." in line)
+    stars = row.replace(row.split()[4], "*" * len(row.split()[4]))
+    outputs, code = label(aiida_localhost, {"aiida.out": text.replace(row, stars)})
+    assert code.status == 450
+    found = outputs["output_parameters"].store().get_dict()["scf_convergence"]
+    assert found[0] is None and found[1] > 0.0
+
+
 @pytest.mark.parametrize("files", [{}, {"aiida.out": ""}, {"aiida.out": "  \n"}])
 def test_no_output(aiida_localhost: orm.Computer, files: dict[str, str]) -> None:
     outputs, code = label(aiida_localhost, files)

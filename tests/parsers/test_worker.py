@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from aiida import orm
 from aiida.engine import ExitCode
+from aiida.plugins import CalculationFactory
 from ase import Atoms
 
 from aiida_mofmace.data.frames import FramesData
@@ -176,6 +177,27 @@ def test_what_the_scheduler_says(aiida_localhost: orm.Computer, exit_status: int
     node = finished_job(aiida_localhost, "mofmace.committee", {}, {})
     node.set_exit_status(exit_status)
     assert parse(node)[1].status == expected
+
+
+@pytest.mark.parametrize("exit_status", [110, 120, 140])
+def test_a_whole_output_counts_for_more_than_what_the_scheduler_says(
+    aiida_localhost: orm.Computer, exit_status: int
+) -> None:
+    """A job may be cut off when it has written everything."""
+    node = finished_job(aiida_localhost, "mofmace.mace_md", {}, {**MD_FILES, "output.json": output()})
+    node.set_exit_status(exit_status)
+    outputs, code = parse(node)
+    assert (code.status, outputs["trajectory"].n_frames) == (0, 3)
+
+
+@pytest.mark.parametrize("plugin", ["mofmace.mace_md", "mofmace.cp2k_label", "mofmace.md_gcmc_batch"])
+def test_what_may_be_the_fault_of_a_machine_is_not_cached(aiida_profile: Any, plugin: str) -> None:
+    """It has been put right, perhaps; what follows from the inputs alone would come again."""
+    codes = CalculationFactory(plugin).exit_codes
+    cached = {label for label, code in codes.items() if not code.invalidates_cache}
+    own = {"ERROR_WORKER_FAILED", "ERROR_BAD_INPUT", "ERROR_UNEXPECTED_PARSER_EXCEPTION", "ERROR_OUTPUT_CONTAINS_ABORT"}
+    assert not cached & (own | {"ERROR_WRONG_ENGINE", "WARNING_SYSTEMS_FAILED", "ERROR_OUT_OF_MEMORY"})
+    assert "ERROR_NOT_A_NUMBER" in cached
 
 
 @pytest.mark.parametrize(

@@ -53,16 +53,20 @@ class Coverage:
     :param kept: fraction that was not flagged
     :param covered: fraction of these whose interval of 1.96 errors holds the mean
     :param silent: fraction of all that misses the mean and is not flagged
+    :param bias: mean deviation of those not flagged from the mean, in units of their errors
     """
 
     kept: float
     covered: float
     silent: float
+    bias: float
 
 
 def coverage(make: Callable[[], Array], estimate: Callable[[Array], Estimate], mean: float, number: int) -> Coverage:
     """Estimate the mean of a number of series."""
     estimates = [estimate(make()) for _ in range(number)]
     kept = [each for each in estimates if not each.too_short]
-    missed = sum(not abs(each.mean - mean) < 1.96 * each.error for each in kept)
-    return Coverage(len(kept) / number, 1.0 - missed / max(len(kept), 1), missed / number)
+    off = np.array([(each.mean - mean) / each.error for each in kept])
+    missed = int(np.count_nonzero(~(abs(off) < 1.96)))
+    bias = float(off.mean()) if kept else float("nan")
+    return Coverage(len(kept) / number, 1.0 - missed / max(len(kept), 1), missed / number, bias)

@@ -178,7 +178,7 @@ def test_dynamics_at_constant_pressure_restarts_without_a_changed_bit(job: dict[
         assert np.ptp(observables["potential_energy"]) > 0.2
         volumes = observables["volume"]
     np.testing.assert_allclose(volumes[-len(frames) :], np.linalg.det(frames.cells), rtol=1e-12)
-    assert results["mean_volume"] == pytest.approx(volumes.mean())
+    assert results["mean_volume"] == pytest.approx(volumes[len(volumes) // 10 :].mean())
     assert np.ptp(volumes) > 0.1
 
 

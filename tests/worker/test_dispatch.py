@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -57,9 +58,30 @@ def test_a_failure_on_purpose_keeps_its_kind(folder: Path, monkeypatch: pytest.M
     assert output["error"] == {"type": "bad_input", "message": "no model; give one"}
 
 
-def test_a_crash_is_told_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def too_much_for_numpy() -> None:
+    np.zeros((2**20, 2**20, 2**10))
+
+
+def too_much_for_torch() -> None:
+    import torch
+
+    torch.zeros(2**50)
+
+
+def too_much_for_cublas() -> None:
+    raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+
+def too_much_for_a_gpu() -> None:
+    raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+
+
+@pytest.mark.parametrize("take", [too_much_for_a_gpu, too_much_for_cublas, too_much_for_numpy, too_much_for_torch])
+def test_lack_of_memory_is_told_as_such(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, take: Callable[[], None]
+) -> None:
     def run(inputs, stop):
-        raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+        take()
 
     code, output = outcome(folder, monkeypatch, run)
     assert (code, output["error"]["type"]) == (1, "out_of_memory")

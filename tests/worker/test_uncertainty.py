@@ -3,7 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aiida_mofmace.worker.kernels.uncertainty import calibrate, committee_deviation, frame_maxima, in_window
+from aiida_mofmace.worker.kernels.uncertainty import (
+    Calibration,
+    calibrate,
+    committee_deviation,
+    frame_maxima,
+    in_window,
+)
 
 
 def test_equation_one_by_hand() -> None:
@@ -58,3 +64,12 @@ def test_miscalibration_is_small_for_an_honest_committee_and_large_for_a_sure_on
     sure = calibrate(forces, 1000.0 * rng.normal(size=(1000, 3)))
     assert sure.miscalibration == pytest.approx(0.5, abs=0.01)
     assert sure.slope == pytest.approx(1000 * np.sqrt(8 / np.pi) / np.sqrt(3), rel=0.05)
+
+
+def test_nothing_is_said_of_forces_that_are_no_numbers() -> None:
+    """One frame that a model explodes at must not end a work chain."""
+    forces = np.random.default_rng(3).normal(size=(4, 20, 3))
+    reference = forces.mean(axis=0) + 0.1
+    assert calibrate(forces, reference).ratio is not None
+    forces[1, 7, 2] = np.nan
+    assert calibrate(forces, reference) == Calibration(None, None, None, None)

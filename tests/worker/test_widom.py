@@ -10,8 +10,12 @@ import pytest
 from ase import Atoms
 
 from aiida_mofmace.worker.kernels import ideal_gas
+from aiida_mofmace.worker.kernels.model import Evaluation
 from aiida_mofmace.worker.kernels.receptive_field import LocalPotential
 from aiida_mofmace.worker.kernels.thermodynamics import ideal_gas_number
+from aiida_mofmace.worker.kernels.widom import widom_averages
+from aiida_mofmace.worker.programs.gcmc_averages import summarise
+from aiida_mofmace.worker.programs.md_gcmc import record_of
 from aiida_mofmace.worker.programs.widom import WidomParameters, WidomSimulation, run
 from aiida_mofmace.worker.stopping import StopRequest
 
@@ -24,7 +28,7 @@ PARAMETERS = {
     "timestep_fs": 0.5,
     "steps": 30,
     "stride": 5,
-    "equilibration_steps": 4,
+    "equilibration_steps": 12,
     "insertions": 15,
     "thermostat_time_fs": 50.0,
     "max_temperature_factor": 5.0,
@@ -62,8 +66,131 @@ def test_exact_integrals(flexible: bool) -> None:
         assert error < 0.05 * abs(expected)
 
 
+def test_what_overlaps_counts_as_an_insertion_without_weight() -> None:
+    """⟨exp(-β u)⟩ is the integral outside of a sphere, over the whole cell."""
+    nearest, well = 3.0, Attraction(0.1, 1.5)
+    parameters = WidomParameters(
+        **PARAMETERS
+        | {"gas": ARGON, "minimum_distance": nearest, "steps": 400, "stride": 1, "insertions": 200}
+        | {"gas_flexible": False, "framework_flexible": False}
+    )
+    simulation = WidomSimulation(parameters, well, Atoms("Al", cell=[14.0] * 3, pbc=True), seed=6)
+    simulation.advance(StopRequest())
+    found, radius = simulation.averages(), np.linspace(0.0, nearest, 20001)
+    assert found is not None
+    inside = np.exp(well.depth * np.exp(-0.5 * (radius / well.width) ** 2) / thermal(TEMPERATURE))
+    sphere = float((4 * np.pi * radius**2 * inside).sum() * (radius[1] - radius[0]))
+    value, error = found.factor
+    assert abs(value - (well.boltzmann_integrals(14.0, TEMPERATURE)[0] - sphere) / 14.0**3) < 3 * error
+    assert error < 0.005 * value
+
+
+class Stretching:
+    """Pairs of nitrogen atoms on springs, whose bonds the framework pulls apart wherever they are.
+
+    :param spring: in eV/Å²
+    :param pull: in eV/Å
+    :param depth: in eV
+    """
+
+    r_max, length = 3.0, 1.1
+
+    def __init__(self, spring: float, pull: float, depth: float):
+        self.spring, self.pull, self.depth = spring, pull, depth
+
+    def evaluate(self, configurations: Any, forces: bool = True) -> list[Evaluation]:
+        return [self._evaluate(np.asarray(c.numbers), np.asarray(c.positions)) for c in configurations]
+
+    def _evaluate(self, numbers: Any, positions: Any) -> Evaluation:
+        has_framework, gas = bool((numbers != 7).any()), np.flatnonzero(numbers == 7).reshape(-1, 2)
+        bonds = positions[gas[:, 1]] - positions[gas[:, 0]]
+        lengths = np.linalg.norm(bonds, axis=1)
+        own, met = self.energies(lengths)
+        slopes = self.spring * (lengths - self.length) - self.pull * has_framework
+        pulls = (slopes / lengths)[:, None] * bonds
+        forces = np.zeros_like(positions)
+        forces[gas[:, 0]], forces[gas[:, 1]] = pulls, -pulls
+        return Evaluation(float(own.sum() + has_framework * met.sum()), forces=forces)
+
+    def energies(self, lengths: Any) -> tuple[Any, Any]:
+        """Energy of a bond alone, and what the framework adds."""
+        stretch = lengths - self.length
+        return 0.5 * self.spring * stretch**2, -self.depth - self.pull * stretch
+
+    def exact_heat(self, temperature: float) -> tuple[float, float]:
+        """Heat at infinite dilution, and the part of it that is the molecule's own strain."""
+        lengths, beta = np.linspace(0.01, 3.0, 100001), 1.0 / thermal(temperature)
+        own, met = self.energies(lengths)
+        alone = lengths**2 * np.exp(-beta * own)
+        adsorbed = alone * np.exp(-beta * met)
+        mean = float(np.average(own, weights=alone))
+        strain = float(np.average(own, weights=adsorbed)) - mean
+        return 1.0 / beta - strain - float(np.average(met, weights=adsorbed)), strain
+
+
+N2 = {
+    "name": "N2",
+    "symbols": ["N", "N"],
+    "positions": [[0.0, 0.0, 0.0], [0.0, 0.0, Stretching.length]],
+    "linear": True,
+    "critical_temperature": 126.2,
+    "critical_pressure": 3.4e6,
+    "acentric_factor": 0.04,
+    "source": "",
+}
+
+
+def test_heat_of_a_molecule_that_the_framework_strains() -> None:
+    """The energy it costs to stretch the bond is no part of the binding; against quadrature."""
+    potential = Stretching(spring=2.0, pull=0.15, depth=0.1)
+    parameters = WidomParameters(
+        **PARAMETERS
+        | {"gas": N2, "minimum_distance": 0.0, "explosion_distance": 0.0, "insertions": 40}
+        | {"framework_flexible": False, "steps": 400, "stride": 1}
+    )
+    framework = Atoms("Ar", cell=[20.0] * 3, pbc=True)
+    simulation = WidomSimulation(parameters, potential, framework, seed=4)
+    simulation.advance(StopRequest())
+    found = simulation.averages()
+    assert found is not None
+    (heat, error), (expected, strain) = found.heat, potential.exact_heat(TEMPERATURE)
+    assert abs(heat - expected) < 3 * error
+    assert error < 0.2 * strain
+
+
+def test_averages_of_a_framework_whose_energy_goes_with_what_it_binds() -> None:
+    """Values by hand; errors as those of independent repetitions."""
+    rng, thermal_energy = np.random.default_rng(3), thermal(TEMPERATURE)
+
+    def series() -> tuple[Any, ...]:
+        states = rng.normal(size=(4, 2000))
+        factors = np.exp(0.5 * states[0])
+        return factors, -0.2 * factors + 0.05 * states[1] * factors, 0.1 + 0.02 * states[2], states[0] + states[3]
+
+    factors, weighted, own, framework = series()
+    found = widom_averages(factors, weighted, own, framework - 900.0, TEMPERATURE)
+    assert found is not None and not found.too_short
+    inside = (weighted + framework * factors).mean() / factors.mean() - framework.mean()
+    assert found.heat[0] == pytest.approx(thermal_energy + own.mean() - inside, abs=1e-9)
+    assert found.factor[0] == pytest.approx(factors.mean())
+    assert found.excess[0] == pytest.approx(-thermal_energy * np.log(factors.mean()))
+    repeated = [widom_averages(*series(), TEMPERATURE) for _ in range(200)]
+    for name in ("factor", "excess", "heat"):
+        values, errors = np.array([getattr(each, name) for each in repeated]).T
+        # Student's factor of 20 blocks is 1.07.
+        assert np.sqrt(np.mean(errors**2)) == pytest.approx(1.07 * np.std(values), rel=0.15), name
+
+
+def test_one_large_value_is_one_sample() -> None:
+    factors, zeros = np.full(2000, 1e-3), np.zeros(2000)
+    factors[77] = 50.0
+    found = widom_averages(factors, zeros, zeros, zeros, TEMPERATURE)
+    assert found is not None
+    assert found.too_short and found.effective_samples == pytest.approx(1.0, abs=0.1)
+
+
 def test_henry_coefficient_is_the_slope_of_the_isotherm() -> None:
-    """The same potential in the grand canonical ensemble at two low pressures."""
+    """The same potential in the grand canonical ensemble at two low pressures; the heat, too, by its fluctuations."""
     results = widom_of_attraction(flexible=False).results()
     for fugacity in (5e4, 2e5):
         run_at = simulate(
@@ -82,6 +209,10 @@ def test_henry_coefficient_is_the_slope_of_the_isotherm() -> None:
         slope = figure("slope", run_at.series.arrays()["loading"] / fugacity, henry)
         assert abs(slope.found - henry) < 3 * np.hypot(slope.error, its_error)
         assert slope.error < 0.15 * henry
+        heat = summarise(record_of(run_at))
+        q_st, its_error = heat["isosteric_heat"], np.hypot(heat["isosteric_heat_error"], results["heat_error"])
+        assert abs(q_st - results["heat"]) < 3 * its_error
+        assert its_error < 0.15 * q_st
     mass = 26.9815385
     assert results["henry"] == pytest.approx(results["henry_molecules_per_pascal"] * 1000 / mass)
     ideal = ideal_gas_number(1.0, 14.0**3, TEMPERATURE)
@@ -135,13 +266,14 @@ def test_a_restart_changes_no_bit(inputs: dict[str, Any]) -> None:
             assert np.array_equal(archive[name], array), name
     assert parts["insertions"] == whole["insertions"]
     counts = whole["insertions"]
-    assert counts["attempted"] == 6 * 15 == counts["overlap"] + counts["evaluated"]
+    assert counts["attempted"] == 4 * 15 == counts["overlap"] + counts["evaluated"]
     assert 0 < counts["evaluated"] < counts["attempted"]
 
 
 def test_holes_are_kept(inputs: dict[str, Any]) -> None:
     """With an absurd bound every insertion is a hole: offered for labelling, and no weight is given to it."""
-    results = run(inputs | {"parameters": PARAMETERS | {"model_hole_bound": 1e3, "steps": 10}}, StopRequest())
+    changes = {"model_hole_bound": 1e3, "equilibration_steps": 4, "steps": 10}
+    results = run(inputs | {"parameters": PARAMETERS | changes}, StopRequest())
     assert results["model_holes"] == results["insertions"]["evaluated"] > 0
     assert results["henry"] is None
     assert Path("candidates.npz").exists()

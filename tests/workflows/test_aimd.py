@@ -69,7 +69,6 @@ def troubled(
 def run(code: orm.InstalledCode, structure: orm.StructureData, options: dict[str, Any]) -> Any:
     theory = LevelOfTheory.load("gfn1-xtb")
     parameters = md_parameters(theory, structure, SETTINGS, seed=7)
-    parameters["GLOBAL"]["WALLTIME"] = 500
     md = {
         "code": code,
         "structure": structure,
@@ -162,6 +161,10 @@ def test_a_run_without_progress_ends_with_its_frames(cp2k_code: orm.InstalledCod
         report = process.handle_stopped(lost)
         assert report.exit_code.status == 311
         assert process.outputs["trajectory"].n_frames == 2
+    # Killed before CP2K began: there is nothing, not even figures.
+    process, nothing = chain(), finished(Cp2kMdBaseWorkChain._process_class, {}, 400, "out of wall time")
+    process.ctx.children, process.ctx.iteration = [nothing], 1
+    assert process.handle_stopped(nothing).exit_code.status == 0
     process = chain()
     for iteration, last_step in ((1, 8), (2, 10)):
         stopped = job(codes.ERROR_OUT_OF_WALLTIME, last_step)

@@ -69,7 +69,8 @@ def called(node: orm.ProcessNode) -> list[orm.CalcJobNode]:
 def test_label_agrees_with_the_recorded_one(
     cp2k_code: orm.InstalledCode, skewed_water: orm.StructureData, options: dict[str, Any]
 ) -> None:
-    outputs, node = run(cp2k_code, skewed_water, level_with(), options)
+    resources = {"num_machines": 1, "num_mpiprocs_per_machine": 2}
+    outputs, node = run(cp2k_code, skewed_water, level_with(), {**options, "resources": resources})
     assert node.is_finished_ok, node.exit_message
     label = outputs["label"]
     assert label.energy == pytest.approx(-156.94442627629158, abs=1e-6)
@@ -77,7 +78,11 @@ def test_label_agrees_with_the_recorded_one(
     assert label.flags == []
     assert label.structure.uuid == skewed_water.uuid
     (calculation,) = called(node)
-    assert calculation.inputs.parameters["GLOBAL"]["WALLTIME"] == 540
+    # A CP2K without MPI is one process: it has the cores of two.
+    assert "export OMP_NUM_THREADS=2" in calculation.base.repository.get_object_content("_aiidasubmit.sh")
+    # No input of the label: with more time it is the same one.
+    assert "WALLTIME" not in calculation.inputs.parameters["GLOBAL"]
+    assert "   WALLTIME 540\n" in calculation.base.repository.get_object_content("aiida.inp")
     assert re.fullmatch(r"CP2K 20\d\d\.\d+", label.base.attributes.get("program_version"))
 
 
@@ -85,9 +90,10 @@ def test_label_agrees_with_the_recorded_one(
 def test_the_same_label_is_not_computed_twice(
     cp2k_code: orm.InstalledCode, skewed_water: orm.StructureData, options: dict[str, Any]
 ) -> None:
+    """Nor where more wall time is allowed."""
     first = run(cp2k_code, skewed_water, level_with(), options)[1]
     with enable_caching(identifier="aiida.calculations:mofmace.*"):
-        outputs, second = run(cp2k_code, skewed_water.clone(), level_with(), options)
+        outputs, second = run(cp2k_code, skewed_water.clone(), level_with(), {**options, "max_wallclock_seconds": 1200})
     assert called(second)[0].base.caching.is_created_from_cache
     assert outputs["label"].energy == first.outputs.label.energy
     assert outputs["label"].structure.pk != skewed_water.pk

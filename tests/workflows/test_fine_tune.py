@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 from typing import Any
@@ -71,10 +72,54 @@ def test_handle_stopped_early(chain: Any, tmp_path: Path) -> None:
     assert "checkpoint" not in chain.ctx.inputs
 
 
+def test_wall_time_is_doubled_once(chain: Any) -> None:
+    """A queue may refuse more, and AiiDA would hold such a job for ever."""
+    assert failed(chain, "ERROR_STOPPED_EARLY").status == 0
+    code = failed(chain, "ERROR_STOPPED_EARLY")
+    assert (code.status, chain.ctx.inputs.metadata.options["max_wallclock_seconds"]) == (313, 7200)
+
+
 def test_handle_killed(chain: Any) -> None:
     assert failed(chain, "ERROR_NO_OUTPUT").status == 0
     assert chain.ctx.inputs.parameters["batch_size"] == 2
     assert failed(chain, "ERROR_NO_OUTPUT").status == 312
+
+
+def checkpoint_of(content: bytes) -> orm.SinglefileData:
+    return orm.SinglefileData(io.BytesIO(content), filename="checkpoint.pt")
+
+
+@pytest.mark.parametrize("label", ["ERROR_NO_OUTPUT", "ERROR_WORKER_FAILED"])
+def test_a_machine_that_fails_takes_no_epochs_along(chain: Any, label: str) -> None:
+    """handle_broken_off goes on from the checkpoint, as long as each job comes further, with the parameters it had."""
+    for content in (b"epoch 40", b"epoch 80"):
+        checkpoint = checkpoint_of(content)
+        assert failed(chain, label, {"checkpoint": checkpoint}).status == 0
+        assert chain.ctx.inputs.checkpoint.uuid == checkpoint.uuid
+    assert chain.ctx.inputs.parameters["batch_size"] == 4
+    # The file that it was given comes back as well: that is no progress.
+    code = failed(chain, label, {"checkpoint": checkpoint_of(b"epoch 80")})
+    if label == "ERROR_NO_OUTPUT":
+        assert (code.status, chain.ctx.inputs.parameters["batch_size"]) == (0, 2)
+        assert "checkpoint" not in chain.ctx.inputs
+    else:
+        assert code.status == 313
+
+
+def test_the_best_model_of_a_training_that_is_cut_short_is_handed_out(chain: Any) -> None:
+    for number in range(chain.inputs.max_iterations.value):
+        model = MaceModelData.starter().clone()
+        code = failed(chain, "ERROR_STOPPED_EARLY", {"checkpoint": checkpoint_of(b"%d" % number), "model": model})
+    assert code.status == 701
+    assert chain.outputs["model"].uuid == model.uuid
+
+
+def test_a_log_that_ends_within_a_character(chain: Any) -> None:
+    retrieved = orm.FolderData()
+    retrieved.base.repository.put_object_from_bytes("5 Å".encode()[:-1], "worker.err")
+    failed(chain, "ERROR_NO_OUTPUT")
+    code = failed(chain, "ERROR_NO_OUTPUT", {"retrieved": retrieved})
+    assert (code.status, "5 " in code.message) == (312, True)
 
 
 def test_handle_unknown_failure(chain: Any) -> None:
@@ -145,6 +190,17 @@ def test_a_committee_can_lose_a_member(committee: Any) -> None:
     nodes["seed_2"] = finished(FineTuneWorkChain, {}, exit_status=310, message="no number")
     assert finish(committee, nodes) is None
     assert sorted(committee.outputs["models"]) == ["model_0", "model_1", "model_3"]
+
+
+def test_a_member_that_was_cut_short_is_one(committee: Any) -> None:
+    """Its best model counts; one without a model does not."""
+    nodes = {f"seed_{index}": trained(index) for index in (0, 1)}
+    for name in ("seed_2", "seed_3"):
+        outputs = {"model": MaceModelData.starter().clone(), "results": orm.Dict(), "history": orm.List([])}
+        outputs = outputs if name == "seed_2" else {}
+        nodes[name] = finished(FineTuneWorkChain, outputs, exit_status=701, message="not come to its end")
+    assert finish(committee, nodes) is None
+    assert sorted(committee.outputs["models"]) == ["model_0", "model_1", "model_2"]
 
 
 def test_committee_is_calibrated_on_its_test_frames(committee: Any) -> None:

@@ -202,12 +202,13 @@ def test_builder_from_protocol(cp2k_code: orm.InstalledCode, water: orm.Structur
     builder = LabelWorkChain.get_builder_from_protocol(
         {"cp2k": cp2k_code},
         {"a": water},
-        overrides={"resources": {"max_concurrent": 5, "cp2k_options": {"queue_name": "short"}}},
+        overrides={"resources": {"cores": 4, "max_concurrent": 5, "cp2k_options": {"queue_name": "short"}}},
     )
     assert builder.level["name"] == "GFN1-xTB"
     assert builder.max_concurrent == 5
     assert builder.options["queue_name"] == "short"
-    assert builder.options["resources"]["num_cores_per_mpiproc"] == 1
+    # The same as in a whole run.
+    assert builder.options["resources"] == {"num_machines": 1, "num_mpiprocs_per_machine": 4}
 
 
 def test_builder_refuses(

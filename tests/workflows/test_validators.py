@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from aiida_mofmace.worker.kernels.gases import mixture
 from aiida_mofmace.worker.kernels.loading import place_molecules
 from aiida_mofmace.workflows.active_learning import ActiveLearningWorkChain
 from aiida_mofmace.workflows.checks import check_loadings
+from aiida_mofmace.workflows.fine_tune_base import FineTuneWorkChain
 from aiida_mofmace.workflows.inputs import gas_node, structure_from_cif, validate_gas, validate_structure
 from aiida_mofmace.workflows.isotherm import MDGCMCIsothermWorkChain
+from aiida_mofmace.workflows.label import LabelWorkChain
 from aiida_mofmace.workflows.main import MofMaceWorkChain
 from aiida_mofmace.workflows.sampling import SamplingWorkChain
 from aiida_mofmace.workflows.validation import ValidationWorkChain
@@ -184,7 +187,7 @@ def test_missing_replay(codes: dict[str, Any]) -> None:
     ("overrides", "message"),
     [
         ({"isotherm": {"pressures": [1e4, -5.0]}}, r"isotherm.pressures is -5.0; give a number above 0 in Pa"),
-        ({"isotherm": {"batch": "no"}}, "isotherm: batch is 'no'; give true or false"),
+        ({"isotherm": {"batch": "no"}}, r"isotherm\.batch is 'no'; give true or false"),
         ({"isotherm": {"share_calls": True}}, "isotherm: share_calls is for runs of one job; set batch to true"),
         ({"isotherm": {"temperature": -303}}, "isotherm.temperature is -303; give a number above 0 in K"),
         ({"sampling": {"temperatures": [300, 0]}}, "sampling.temperatures is 0; give a number above 0 in K"),
@@ -231,6 +234,33 @@ def test_numbers_that_make_no_sense(codes: dict[str, Any], overrides: dict[str, 
         fill(codes, overrides=overrides)
 
 
+@pytest.mark.parametrize(
+    ("section", "resources", "message"),
+    [
+        ("worker_options", {"num_nodes": 1}, "these parameters were not recognized: num_nodes; it knows num_machines"),
+        ("cp2k_options", {"num_nodes": 1}, "these parameters were not recognized: num_nodes; it knows num_machines"),
+        ("worker_options", {"num_machines": [1]}, r"does not take {'num_machines': \[1\]"),
+    ],
+)
+def test_resources_that_the_scheduler_does_not_know(
+    codes: dict[str, Any], section: str, resources: dict[str, Any], message: str
+) -> None:
+    where = rf"resources\.{section}\.resources: the scheduler core.direct of computer localhost does not take"
+    with pytest.raises(ValueError, match=rf"MofMaceWorkChain: {where}.*") as refusal:
+        fill(codes, overrides={"resources": {section: {"resources": resources}}})
+    assert re.search(message, str(refusal.value))
+
+
+def test_resources_of_parts_that_are_run_alone(codes: dict[str, Any]) -> None:
+    options = {"resources": {"num_nodes": 1}}
+    overrides = {"resources": {"cp2k_options": options, "worker_options": options}, "fine_tune": {"multihead": False}}
+    dataset = dataset_of([0, 1] * 3).store()
+    with pytest.raises(ValueError, match=r"FineTuneWorkChain: resources\.worker_options\.resources: .*: num_nodes"):
+        FineTuneWorkChain.get_builder_from_protocol(codes, dataset, overrides=overrides)
+    with pytest.raises(ValueError, match=r"LabelWorkChain: resources\.cp2k_options\.resources: .*: num_nodes"):
+        LabelWorkChain.get_builder_from_protocol(codes, {"a": mil_120()}, overrides=overrides)
+
+
 def test_a_loading_that_is_accepted_fits_in_every_job() -> None:
     """Six CO2 in a cell of MIL-120 fit now and then: too seldom to be relied on, whatever the seed of the run."""
     structure, gas = mil_120(), gas_node("CO2")
@@ -269,3 +299,31 @@ def test_a_plain_builder_is_guarded_too(codes: dict[str, Any]) -> None:
         builder.pressures = orm.List([1.0, -1.0])
     with pytest.raises(ValueError, match="set up for cp2k"):
         builder.code = codes["cp2k"]
+
+
+# -- molecules and the model -------------------------------------------------------------------------------------------
+
+
+def test_rigid_molecules_that_nothing_moves(codes: dict[str, Any]) -> None:
+    """Those of one atom need no rotation."""
+    for build in (fill, isotherm_of):
+        with pytest.raises(ValueError, match=r"give gcmc\.moves\.translation and gcmc\.moves\.rotation a frequency"):
+            build(codes, overrides={"gcmc": {"gas_flexible": False}})
+        with pytest.raises(ValueError, match=r"give gcmc\.moves\.rotation a frequency"):
+            build(codes, overrides={"gcmc": {"gas_flexible": False, "moves": {"translation": 1.0}}})
+    moves = {"translation": 1.0, "rotation": 1.0}
+    assert isotherm_of(codes, overrides={"gcmc": {"gas_flexible": False, "moves": moves}})
+
+
+def isotherm_of(codes: dict[str, Any], **arguments: Any) -> Any:
+    return MDGCMCIsothermWorkChain.get_builder_from_protocol(codes, mil_120(), **arguments)
+
+
+def test_a_bound_for_holes_that_refuses_all(codes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"model_hole_bound is 1\.5; give a number below 0 in eV"):
+        isotherm_of(codes, overrides={"gcmc": {"model_hole_bound": 1.5}})
+
+
+def test_ab_initio_dynamics_of_more_than_fits(codes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="99"):
+        fill(codes, overrides={"aimd": {"loadings": [99]}})

@@ -4,6 +4,7 @@ import pytest
 from aiida import orm
 from aiida.engine import run_get_node
 from aiida.manage import get_manager
+from plumpy.process_states import ProcessState
 
 from .toys import NapsWorkChain
 
@@ -60,3 +61,22 @@ def test_a_subprocess_submitted_before_a_crash_is_found_again(bash):
         process.setup()
         process.run_naps()
     assert process.ctx.window["running"] == before
+
+
+@pytest.mark.parametrize("state", [None, "created"])
+def test_a_subprocess_without_a_checkpoint_is_submitted_again(bash, state):
+    """The daemon worker was killed when the node was there, and nothing that would run it."""
+    inputs = {"code": bash, "scripts": orm.List([""]), "max_concurrent": orm.Int(1)}
+    process = NapsWorkChain(inputs, runner=get_manager().get_runner())
+    with process._process_scope():
+        process.setup()
+        process.run_naps()
+        (before,) = process.ctx.window["running"].values()
+        node = orm.load_node(before)
+        node.base.attributes.delete("process_state")
+        if state is not None:
+            node.set_process_state(state)
+        assert node.process_state == (state and ProcessState(state))
+        process.setup()
+        process.run_naps()
+    assert list(process.ctx.window["running"].values()) != [before]

@@ -68,7 +68,9 @@ class Displacement:
         positions[atoms] = new
         evaluation = self.potential.evaluate([Configuration(state.numbers, positions, state.cell)], forces=False)[0]
         change = evaluation.interaction_energy - state.energy - own_change
-        if not abs(change) <= abs(self.rules.hole_bound):
+        if change > -self.rules.hole_bound:
+            return False  # the way back would lead into a hole
+        if not change >= self.rules.hole_bound:
             counts.holes += 1
             return False
         if self.rng.random() >= math.exp(-max(change, 0.0) / self.rules.thermal):

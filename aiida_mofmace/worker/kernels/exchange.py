@@ -44,7 +44,8 @@ def insertion_acceptance(number: float, loading: int, reduced_energy: float) -> 
     :param loading: N before the insertion
     :param reduced_energy: β ΔU, the molecule's own internal energy left out
     """
-    return math.exp(min(0.0, math.log(number / (loading + 1)) - reduced_energy))
+    # In this order the least of an energy that is no number is none either.
+    return math.exp(min(math.log(number / (loading + 1)) - reduced_energy, 0.0))
 
 
 def deletion_acceptance(number: float, loading: int, reduced_energy: float) -> float:
@@ -54,7 +55,7 @@ def deletion_acceptance(number: float, loading: int, reduced_energy: float) -> f
     :param loading: N before the deletion, at least 1
     :param reduced_energy: β ΔU, the molecule's own internal energy left out
     """
-    return math.exp(min(0.0, math.log(loading / number) - reduced_energy))
+    return math.exp(min(math.log(loading / number) - reduced_energy, 0.0))
 
 
 @dataclass(frozen=True)

@@ -5,24 +5,35 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Estimate", "estimate_mean", "pooled_mean", "pooled_value", "statistical_inefficiency"]
+__all__ = [
+    "FEWEST_EFFECTIVE_SAMPLES",
+    "Estimate",
+    "estimate_mean",
+    "jackknife",
+    "pooled_mean",
+    "pooled_value",
+    "statistical_inefficiency",
+]
 
 _SHORTEST_SERIES = 10  # fewer values hold no information on a correlation time
-_FEWEST_EFFECTIVE_SAMPLES = 25.0  # with fewer, and few round trips, more than one interval in 20 misses the mean
+FEWEST_EFFECTIVE_SAMPLES = 25.0  # with fewer, and few round trips, more than one interval in 20 misses the mean
 _FEWEST_ROUND_TRIPS = 6
 _EQUILIBRATION_CANDIDATES = 25
-_LARGEST_START = 0.5  # of the series, that may be cut off
+_ALWAYS_CUT = 0.1  # of the series: what is left of a start that no test finds, all runs of a kind have in common
+_LARGEST_START = 0.5  # of the rest, that may be cut off
 _LARGEST_TRUSTED_START = 0.25  # a rest that is not much longer than what it differs from may change again
 _ALIKE = 4.0  # standard errors within which the start counts as a part of the rest
 _LONGEST_SERIES = 5000  # longer ones are averaged in groups first, which changes neither the mean nor its error
 _BLOCKS = (10, 20)
+_JACKKNIFE_BLOCKS = (5, 20)
+_INEFFICIENCIES_PER_BLOCK = 2.0  # with one, blocks are still correlated and the error too small
 _SAMPLES_PER_DEGREE_OF_FREEDOM = 4.0  # of the estimate of an error
 _DISAGREEMENT = 0.01  # probability of a spread as large as that of the replicas, below which they disagree
 
@@ -117,12 +128,19 @@ def statistical_inefficiency(series: NDArray[np.float64]) -> float:
 
 
 def _equilibration_index(series: NDArray[np.float64]) -> int:
-    """First value of the part of a series that is in equilibrium, in its first half.
+    """First value of the part of a series that is in equilibrium.
 
-    The start ends where the number of independent samples behind it is largest (Chodera, J. Chem. Theory Comput. 12,
-    1799 (2016)). It is cut off only if its mean is another than that of the rest: a start that merely sat still, where
-    exchanges are rare, is a sample like any other.
+    A tenth is cut off in any case. The start ends where the number of independent samples behind it is largest
+    (Chodera, J. Chem. Theory Comput. 12, 1799 (2016)). More than the tenth is cut off only if its mean is another than
+    that of the rest: a start that merely sat still, where exchanges are rare, is a sample like any other.
     """
+    if len(series) < _SHORTEST_SERIES:
+        return 0
+    always = int(_ALWAYS_CUT * len(series))
+    return always + _end_of_start(series[always:])
+
+
+def _end_of_start(series: NDArray[np.float64]) -> int:
     length = len(series)
     if length < _SHORTEST_SERIES or np.ptp(series) == 0.0:
         return 0
@@ -145,12 +163,36 @@ def _round_trips(series: NDArray[np.float64], inefficiency: float) -> int:
     return int(np.count_nonzero(is_above[1:] & ~is_above[:-1]))
 
 
-def _widening(effective_samples: float) -> float:
+def _widening(freedom: float) -> float:
     """Factor of a standard error that is itself an estimate, so that 1.96 of it are a 95 % interval (Student's t)."""
     from scipy.stats import norm, t
 
-    freedom = max(effective_samples / _SAMPLES_PER_DEGREE_OF_FREEDOM, 1.0)
-    return float(t.ppf(0.975, freedom) / norm.ppf(0.975))
+    return float(t.ppf(0.975, max(freedom, 1.0)) / norm.ppf(0.975))
+
+
+def jackknife(
+    values: Callable[[NDArray[np.bool_]], NDArray[np.float64] | None], length: int, inefficiency: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Values that are no means, such as ratios and slopes, with their standard errors, by leaving out block by block.
+
+    There are 5 to 20 blocks, each at least two statistical inefficiencies long, and the error has Student's factor.
+
+    :param values: of the part of a series that is kept, a mask of shape (length,); None where that part has none
+    :param length: of the series
+    :param inefficiency: statistical inefficiency of what the values fluctuate with
+    :return: values of the whole series and their errors; None if it is too short, or a part has no values
+    """
+    fewest, most = _JACKKNIFE_BLOCKS
+    blocks = min(most, int(length / (_INEFFICIENCIES_PER_BLOCK * inefficiency)))
+    whole = values(np.ones(length, dtype=bool)) if blocks >= fewest else None
+    if whole is None:
+        return None
+    block = np.arange(length) * blocks // length
+    parts = [values(block != index) for index in range(blocks)]
+    known = [part for part in parts if part is not None]
+    if len(known) < blocks:
+        return None
+    return whole, np.sqrt((blocks - 1) * np.var(known, axis=0)) * _widening(blocks - 1)
 
 
 def estimate_mean(series: NDArray[np.float64], detect_equilibration: bool = True) -> Estimate:
@@ -175,14 +217,14 @@ def estimate_mean(series: NDArray[np.float64], detect_equilibration: bool = True
     error = float(np.std(kept, ddof=1) / np.sqrt(effective)) if np.ptp(kept) > 0.0 else float("nan")
     return Estimate(
         mean=float(kept.mean()),
-        error=error * _widening(effective),
+        error=error * _widening(effective / _SAMPLES_PER_DEGREE_OF_FREEDOM),
         statistical_inefficiency=inefficiency,
         equilibration_index=start,
         effective_samples=effective,
         round_trips=trips,
         too_short=(
             len(kept) < _SHORTEST_SERIES
-            or effective < _FEWEST_EFFECTIVE_SAMPLES
+            or effective < FEWEST_EFFECTIVE_SAMPLES
             or trips < _FEWEST_ROUND_TRIPS
             or start > _LARGEST_TRUSTED_START * len(series)
         ),

@@ -10,7 +10,7 @@ from ase import units
 from numpy.typing import NDArray
 
 from .gases import Gas
-from .statistics import statistical_inefficiency
+from .statistics import jackknife, statistical_inefficiency
 
 __all__ = [
     "chemical_potential",
@@ -28,7 +28,6 @@ __all__ = [
 _PLANCK = units._hplanck * units.J * units.s  # eV times the ASE unit of time
 _STANDARD_TEMPERATURE = 273.15  # K
 _STANDARD_PRESSURE = 101325.0  # Pa
-_FEWEST_BLOCKS, _MOST_BLOCKS = 5, 20
 
 
 def de_broglie_wavelength(mass: float, temperature: float) -> float:
@@ -182,8 +181,8 @@ def isosteric_heats(
 
     q_i = kT + ⟨u_i⟩ - Σ_j cov(U, N_j) [cov(N, N)⁻¹]_ji, positive for binding (Karavias and Myers, Langmuir 7, 3118
     (1991); for one component Nicholson and Parsonage 1982). U is the potential energy of the cell; ⟨u_i⟩ takes the
-    molecules' own energy out of it. The errors are a jackknife over blocks of at least one statistical inefficiency of
-    the loading.
+    molecules' own energy out of it. The errors are a jackknife over blocks of at least two statistical inefficiencies
+    of the loading.
 
     :param energies: potential energies in eV, equilibrated, shape (n,)
     :param loadings: molecules of each kind in the cell at the same times, shape (n, kinds)
@@ -194,15 +193,9 @@ def isosteric_heats(
     """
     energies, loadings = np.asarray(energies, dtype=np.float64), np.asarray(loadings, dtype=np.float64)
     longest = max((statistical_inefficiency(series) for series in loadings.T), default=1.0)
-    n_blocks = min(_MOST_BLOCKS, int(len(loadings) / longest)) if len(loadings) else 0
-    if n_blocks < _FEWEST_BLOCKS:
+    found = jackknife(lambda kept: _fluctuation_slopes(energies[kept], loadings[kept]), len(loadings), longest)
+    if found is None:
         return None
-    block = np.arange(len(loadings)) * n_blocks // len(loadings)
-    whole = _fluctuation_slopes(energies, loadings)
-    parts = [_fluctuation_slopes(energies[block != i], loadings[block != i]) for i in range(n_blocks)]
-    known = [part for part in parts if part is not None]
-    if whole is None or len(known) < n_blocks:
-        return None
-    errors = np.sqrt((n_blocks - 1) * np.var(known, axis=0))
-    values = units.kB * temperature + np.asarray(gas_energies) - whole
+    slopes, errors = found
+    values = units.kB * temperature + np.asarray(gas_energies) - slopes
     return list(zip(values.tolist(), errors.tolist(), strict=True))

@@ -82,7 +82,7 @@ class Calibration:
 
 
 def calibrate(forces: Floats, reference: NDArray[np.float64]) -> Calibration:
-    """Compare the committee's deviation with its error.
+    """Compare the committee's deviation with its error; of forces that are no numbers nothing is known.
 
     :param forces: shape (n_models, n_atoms, 3) in eV/Å
     :param reference: shape (n_atoms, 3) in eV/Å
@@ -91,7 +91,7 @@ def calibrate(forces: Floats, reference: NDArray[np.float64]) -> Calibration:
     differences = np.asarray(forces, dtype=np.float64).mean(axis=0) - reference
     error = np.linalg.norm(differences, axis=1)
     spread = float((deviation**2).mean())
-    if spread == 0.0:
+    if spread == 0.0 or not np.isfinite(spread + error.sum()):
         return Calibration(None, None, None, None)
     flat = len(error) < 2 or np.ptp(deviation) == 0.0 or np.ptp(error) == 0.0
     return Calibration(

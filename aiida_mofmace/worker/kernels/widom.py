@@ -14,12 +14,11 @@ from .gases import Gas
 from .geometry import closest_distance
 from .ideal_gas import Reservoir
 from .model import Potential
-from .statistics import statistical_inefficiency
+from .statistics import FEWEST_EFFECTIVE_SAMPLES, jackknife, statistical_inefficiency
 
 __all__ = ["WidomAverages", "WidomInsertion", "widom_averages"]
 
 Array = NDArray[np.float64]
-_FEWEST_BLOCKS, _MOST_BLOCKS = 5, 20
 
 
 @dataclass
@@ -43,12 +42,13 @@ class WidomInsertion:
     counts: MoveCounts
     candidates: list[Atoms]
 
-    def sample(self, state: MdState, trials: int) -> tuple[float, float]:
+    def sample(self, state: MdState, trials: int) -> tuple[float, float, float]:
         """Insert on trial, all that do not overlap in one call of the potential.
 
         :param state: framework, with whatever is in it
         :param trials: number of insertions
-        :return: means of exp(-β ΔU) and of ΔU exp(-β ΔU) in eV over all trials
+        :return: means over all trials of exp(-β ΔU), of (ΔU + u) exp(-β ΔU) in eV and of u in eV, the molecule's own
+            energy in the ideal gas
         """
         molecules = [place_at_random(self.reservoir, state.cell, self.rng) for _ in range(trials)]
         free = [
@@ -59,8 +59,9 @@ class WidomInsertion:
         self.counts.attempted += trials
         self.counts.overlap += trials - len(free)
         self.counts.evaluated += len(free)
+        own = float(np.mean([molecule.energy for molecule in molecules]))
         if not free:
-            return 0.0, 0.0
+            return 0.0, 0.0, own
         configurations = [with_molecule(state, self.gas, molecule.positions, 0) for molecule in free]
         evaluations = self.potential.evaluate(configurations, forces=False)
         factors, weighted = 0.0, 0.0
@@ -71,8 +72,8 @@ class WidomInsertion:
                 self._keep(state, Atoms(configuration.numbers, configuration.positions, cell=state.cell, pbc=True))
                 continue
             factor = float(np.exp(-change / self.rules.thermal))
-            factors, weighted = factors + factor, weighted + change * factor
-        return factors / trials, weighted / trials
+            factors, weighted = factors + factor, weighted + (change + molecule.energy) * factor
+        return factors / trials, weighted / trials, own
 
     def _keep(self, state: MdState, atoms: Atoms) -> None:
         if len(self.candidates) < MOST_CANDIDATES:
@@ -87,38 +88,50 @@ class WidomAverages:
     :param factor: ⟨exp(-β ΔU)⟩
     :param excess: excess chemical potential -kT ln⟨exp(-β ΔU)⟩ in eV
     :param heat: isosteric heat at infinite dilution in eV, positive for binding
+    :param effective_samples: independent configurations that the factor is made of: of those whose factor is large
+        beside the others', if these are fewer
+    :param too_short: whether these are too few for mean and error to be relied on
     """
 
     factor: tuple[float, float]
     excess: tuple[float, float]
     heat: tuple[float, float]
+    effective_samples: float
+    too_short: bool
 
 
-def widom_averages(factors: Array, weighted: Array, energies: Array, temperature: float) -> WidomAverages | None:
+def widom_averages(
+    factors: Array, weighted: Array, own: Array, energies: Array, temperature: float
+) -> WidomAverages | None:
     """Average over configurations that follow the Boltzmann distribution of the framework (Widom, 1963).
 
-    The heat is kT - [⟨(U + ΔU) exp(-β ΔU)⟩ / ⟨exp(-β ΔU)⟩ - ⟨U⟩] with the framework's energy U, so it also holds how a
-    molecule changes a flexible framework. Errors are a jackknife over blocks of at least one statistical inefficiency.
+    The heat is kT + ⟨u⟩ - [⟨(U + ΔU + u) exp(-β ΔU)⟩ / ⟨exp(-β ΔU)⟩ - ⟨U⟩] with the framework's energy U and the
+    molecule's own u, so it also holds how each changes the other. Errors are a :func:`jackknife`.
 
     :param factors: mean of exp(-β ΔU) for each configuration, shape (n,)
-    :param weighted: mean of ΔU exp(-β ΔU) in eV, shape (n,)
+    :param weighted: mean of (ΔU + u) exp(-β ΔU) in eV, shape (n,)
+    :param own: mean of u of all molecules in eV, shape (n,)
     :param energies: U in eV, shape (n,)
     :param temperature: in K
     :return: None if nothing could be inserted, or the series is too short for an error
     """
-    n_blocks = min(_MOST_BLOCKS, int(len(factors) / statistical_inefficiency(factors))) if len(factors) else 0
-    if n_blocks < _FEWEST_BLOCKS or not factors.sum() > 0.0:
+    if not len(factors):
         return None
-    block, thermal = np.arange(len(factors)) * n_blocks // len(factors), units.kB * temperature
-    framework = energies - energies.mean()
+    thermal, framework = units.kB * temperature, energies - energies.mean()
 
-    def averages(kept: NDArray[np.bool_]) -> Array:
+    def averages(kept: NDArray[np.bool_]) -> Array | None:
         factor, energy = factors[kept].mean(), (weighted + framework * factors)[kept].mean()
-        return np.array([factor, -thermal * np.log(factor), thermal - energy / factor + framework[kept].mean()])
+        if not factor > 0.0:
+            return None
+        heat = thermal + own[kept].mean() - energy / factor + framework[kept].mean()
+        return np.array([factor, -thermal * np.log(factor), heat])
 
-    if any(not factors[block != i].sum() > 0.0 for i in range(n_blocks)):
+    inefficiency = statistical_inefficiency(factors)
+    found = jackknife(averages, len(factors), inefficiency)
+    if found is None:
         return None
-    values = averages(np.ones(len(factors), dtype=bool))
-    parts = np.array([averages(block != i) for i in range(n_blocks)])
-    errors = np.sqrt((n_blocks - 1) * parts.var(axis=0))
-    return WidomAverages(*zip(values.tolist(), errors.tolist(), strict=True))
+    factor, excess, heat = zip(*(each.tolist() for each in found), strict=True)
+    # Kish's number of samples: one value that makes most of the mean is one sample.
+    contributing = float(factors.sum() ** 2 / np.square(factors).sum())
+    effective = min(len(factors) / inefficiency, contributing)
+    return WidomAverages(factor, excess, heat, effective, effective < FEWEST_EFFECTIVE_SAMPLES)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from ..errors import WorkerError
+from ..errors import WorkerError, is_out_of_memory
 from ..kernels.model import MaceEvaluator, choose_device
 from ..stopping import StopRequest
 from ..training.data import (
@@ -40,7 +40,6 @@ STOPS = ("SIGTERM", "walltime")
 _CHECKPOINT = Path("checkpoint.pt")
 _MODEL = Path("model.model")
 _TEST_PREDICTIONS = "test_predictions.npz"
-_MEMORY_MESSAGES = ("out of memory", "can't allocate memory", "cannot allocate memory")
 
 
 @dataclass(frozen=True)
@@ -280,6 +279,6 @@ def run(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
     try:
         return _fine_tune(inputs, stop)
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryError) or any(part in str(error).lower() for part in _MEMORY_MESSAGES):
+        if is_out_of_memory(error):
             raise WorkerError("out_of_memory", f"lower batch_size: {error}") from error
         raise

@@ -61,7 +61,10 @@ def summarise(record: RunRecord) -> dict[str, Any]:
     if len(arrays["loading"]) == 0:
         return results | dict.fromkeys(_AVERAGES) | {"mean_temperature": None, "too_short": True}
     kept = slice(estimate_mean(arrays["loading"]).equilibration_index, None)
-    results |= _loading(arrays["loading"]) | {"mean_temperature": float(arrays["temperature"][kept].mean())}
+    # Where everything is held and the pores are empty nothing moves, and the temperature of nothing is none.
+    temperatures = arrays["temperature"][kept]
+    moving = temperatures[temperatures > 0.0]
+    results |= _loading(arrays["loading"]) | {"mean_temperature": float(moving.mean()) if len(moving) else None}
     if record.cell_pressure is None:
         return results
     volume = estimate_mean(arrays["volume"][kept], detect_equilibration=False)
@@ -104,6 +107,9 @@ def _components(record: RunRecord) -> dict[str, dict[str, Any]]:
     )
     for index, name in enumerate(names):
         value, error = (None, None) if heats is None else heats[index]
+        own = components[name]["ideal_gas"]["energy_error"]
+        if error is not None and own is not None and np.isfinite(own):  # else that energy is exact, as of one atom
+            error = float(np.hypot(error, own))
         components[name] |= _loading(loadings[index])
         components[name] |= {"isosteric_heat": value, "isosteric_heat_error": error}
     return components

@@ -220,16 +220,19 @@ class Simulation:
         p, results = self.parameters, dict[str, Any]()
         if self.cell_moves is not None:
             results["cell_moves"] = vars(self.cell_moves.counts).copy()
-        return results | md_averages(self.observables.arrays(), p.equilibration_steps, p.stride)
+        return results | md_averages(self.observables.arrays(), p.equilibration_steps, p.stride, atoms=len(self.state))
 
 
-def md_averages(observables: Mapping[str, NDArray[Any]], equilibration_steps: int, stride: int) -> dict[str, Any]:
+def md_averages(
+    observables: Mapping[str, NDArray[Any]], equilibration_steps: int, stride: int, *, atoms: int
+) -> dict[str, Any]:
     """Means over what was recorded after the equilibration.
 
     :param observables: step, potential_energy (eV), kinetic_temperature (K) and, of a cell that changes, volume (Å³);
         shape (n,) each
     :param equilibration_steps: steps that count for nothing
     :param stride: steps between two values
+    :param atoms: of the system; the energy of one alone is exact
     """
     kept = observables["step"] > equilibration_steps
     if not np.any(kept):
@@ -238,9 +241,9 @@ def md_averages(observables: Mapping[str, NDArray[Any]], equilibration_steps: in
     energy = estimate_mean(observables["potential_energy"][kept])
     results: dict[str, Any] = {
         "mean_energy": energy.mean,
-        "mean_energy_error": energy.error,
+        "mean_energy_error": energy.error if atoms > 1 else 0.0,
         "correlation_steps": energy.statistical_inefficiency * stride,
-        "too_short": energy.too_short,
+        "too_short": energy.too_short and atoms > 1,
         "mean_temperature": float(observables["kinetic_temperature"][kept].mean()),
     }
     if "volume" in observables:

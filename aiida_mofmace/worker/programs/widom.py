@@ -87,7 +87,9 @@ class WidomSimulation:
         p = self.parameters = parameters
         self.potential, self.gas = potential, Gas.from_dict(p.gas)
         self.thermostat: Thermostat = NoseHooverChain(p.temperature, p.thermostat_time_fs * units.fs)
-        self.series = TimeSeries("step", "boltzmann_factor", "weighted_energy", "potential_energy")
+        self.series = TimeSeries(
+            "step", "boltzmann_factor", "weighted_total_energy", "molecule_energy", "potential_energy"
+        )
         if checkpoint is not None:
             arrays, values = load_checkpoint(checkpoint)
             if values.get("program") != "widom":
@@ -137,10 +139,13 @@ class WidomSimulation:
             if explosion is not None:
                 return explosion, False, clock.steps_per_second(state.step)
             if state.step % p.stride == 0 and state.step > p.equilibration_steps:
-                factor, energy = self.widom.sample(state, p.insertions)
-                own = state.energy + state.atomic_energy
+                factor, energy, own = self.widom.sample(state, p.insertions)
                 self.series.append(
-                    step=state.step, boltzmann_factor=factor, weighted_energy=energy, potential_energy=own
+                    step=state.step,
+                    boltzmann_factor=factor,
+                    weighted_total_energy=energy,
+                    molecule_energy=own,
+                    potential_energy=state.energy + state.atomic_energy,
                 )
             stopped = stop.reason() is not None and state.step < p.steps
             if not stopped and clock.is_due():
@@ -152,7 +157,8 @@ class WidomSimulation:
         arrays = self.series.arrays()
         return widom_averages(
             arrays["boltzmann_factor"],
-            arrays["weighted_energy"],
+            arrays["weighted_total_energy"],
+            arrays["molecule_energy"],
             arrays["potential_energy"],
             self.parameters.temperature,
         )
@@ -189,7 +195,12 @@ class WidomSimulation:
                 "heat": found.heat,
             }
         values = {name: pair[0] for name, pair in pairs.items()} | {f"{n}_error": pair[1] for n, pair in pairs.items()}
-        return values | {"insertions": vars(self.widom.counts).copy(), "model_holes": self.widom.counts.holes}
+        return values | {
+            "effective_samples": None if found is None else found.effective_samples,
+            "too_short": found is None or found.too_short,
+            "insertions": vars(self.widom.counts).copy(),
+            "model_holes": self.widom.counts.holes,
+        }
 
 
 def run(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
