@@ -54,7 +54,6 @@ class MaceMdBaseWorkChain(BaseRestartWorkChain):
         """Take the inputs of the first job."""
         super().setup()
         self.ctx.inputs = AttributeDict(self.exposed_inputs(self._process_class, self._namespace))
-        self.ctx.inputs.metadata = AttributeDict(self.ctx.inputs.metadata)
         self.ctx.killed = False
         self.ctx.lost = False
 
@@ -121,13 +120,12 @@ class MaceMdBaseWorkChain(BaseRestartWorkChain):
         exit_codes=[_CODES.ERROR_OUTPUT_UNREADABLE, _CODES.ERROR_WORKER_FAILED, _CODES.ERROR_OUTPUT_MISSING],
     )
     def handle_lost_output(self, calculation: orm.CalcJobNode) -> ProcessHandlerReport | None:
-        """Go on or begin again, once, and not from the cache: what failed so may have been the machine."""
+        """Go on or begin again, once: what failed so may have been the machine."""
         if self.ctx.lost or self._is_last():
             return None
         self.ctx.lost = True
         if "checkpoint" in calculation.outputs:
             return self._go_on(calculation)
-        self.ctx.inputs.metadata.disable_cache = True
         self.report(f"{self._name(calculation)} is done once more: {calculation.exit_message}")
         return ProcessHandlerReport(True)
 

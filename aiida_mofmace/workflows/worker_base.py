@@ -93,11 +93,10 @@ class WorkerBaseWorkChain(BaseRestartWorkChain):
         ],
     )
     def handle_lost_output(self, calculation: orm.CalcJobNode) -> ProcessHandlerReport | None:
-        """Do it once more, and not from the cache, which may hold this very failure; a second time is no chance."""
+        """Do it once more; a second time is no chance."""
         if self.ctx.lost:
             return None
         self.ctx.lost = True
-        self.ctx.inputs.metadata.disable_cache = True
         self.report(f"{calculation.process_label} <{calculation.pk}> is done once more: {calculation.exit_message}")
         return ProcessHandlerReport(True)
 

@@ -63,11 +63,9 @@ def test_a_job_is_named_by_its_layer(chain: Any) -> None:
 
 @pytest.mark.parametrize("label", [*_LOST, "ERROR_SCHEDULER_NODE_FAILURE"])
 def test_handle_lost_output(chain: Any, label: str) -> None:
-    """Once it is done again, by a job that really runs; the second time the job's words stand."""
+    """Once it is done again; the second time the job's words stand."""
     assert ended(chain, label).status == 0
-    assert "disable_cache" not in submitted(chain)
     code = ended(chain, label)
-    assert submitted(chain)["disable_cache"]
     expected = getattr(DiversitySelectCalculation.exit_codes, label)
     assert (code.status, code.message) == (expected.status, expected.message)
     assert not chain.should_run_process()
@@ -98,7 +96,7 @@ def test_handle_failure(chain: Any, label: str) -> None:
 
 
 def test_a_failure_is_not_taken_from_the_cache(aiida_code_installed: Any, tmp_path: Path) -> None:
-    """AiiDA caches a job whose program failed (303), so a repetition of it would fail without having run."""
+    """AiiDA may cache a job that failed: its repetition would then fail without having run."""
     error = {"type": "RuntimeError", "message": "no device"}
     output = {"status": "failed", "reason": "", "versions": {}, "wall_seconds": 1, "results": {}, "error": error}
     write = f"echo '{json.dumps(output)}' > output.json"
