@@ -151,5 +151,6 @@ def _origin(comment: str, purpose: str) -> FrameOrigin:
 
 def datasets_with_label(uuid: str) -> list[tuple[int, str, int]]:
     """Return PK, UUID and index of the frame of every dataset that holds a label, oldest first."""
-    builder = orm.QueryBuilder().append(LabelledDatasetData, project=["id", "uuid", "attributes.label_uuids"])
-    return [(pk, name, labels.index(uuid)) for pk, name, labels in sorted(builder.all()) if uuid in (labels or ())]
+    columns = ["ctime", "id", "uuid", "attributes.label_uuids"]
+    rows = sorted(orm.QueryBuilder().append(LabelledDatasetData, project=columns).all(), key=lambda row: row[:2])
+    return [(pk, name, labels.index(uuid)) for _, pk, name, labels in rows if uuid in (labels or ())]
