@@ -11,6 +11,7 @@ from aiida.cmdline.utils.decorators import with_dbenv
 from aiida_mofmace.cli.submission import (
     charges_of,
     charges_option,
+    framework_of,
     load_codes,
     overrides_of,
     submission_options,
@@ -60,14 +61,13 @@ def run(
     A daemon does the work (`verdi daemon start`), so the terminal may be closed: `mofmace status PK --follow` looks
     again. At the end a summary is printed and the report is written.
     """
-    from aiida_mofmace.workflows.inputs import structure_from_cif
     from aiida_mofmace.workflows.main import MofMaceWorkChain
 
     if charges is not None and not uff:
         raise click.UsageError("--charges are for the isotherm of UFF: give --uff, too")
 
     def build() -> ProcessBuilder:
-        structure = structure_from_cif(cif)
+        structure = framework_of(cif)
         found = charges_of(structure, cif, charges) if uff else None
         if uff and found is None:
             raise ValueError(

@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from aiida import orm
     from aiida.engine.processes.builder import ProcessBuilder
 
-__all__ = ["charges_of", "charges_option", "load_codes", "overrides_of", "submission_options", "submit_and_follow"]
+__all__ = [
+    "charges_of",
+    "charges_option",
+    "framework_of",
+    "load_codes",
+    "overrides_of",
+    "submission_options",
+    "submit_and_follow",
+]
 
 _DEFAULT_CODES = {"worker": "worker@localhost", "cp2k": "cp2k@localhost", "raspa": "raspa@localhost"}
 #: Å; positions of one structure that went through a file.
@@ -50,6 +58,24 @@ def submission_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
+
+
+def framework_of(cif: Path) -> orm.StructureData:
+    """Return the framework in a CIF; say so where its hydrogen atoms seem to be missing.
+
+    :raises ValueError: if it is refused
+    """
+    from aiida_mofmace.workflows.inputs import structure_from_cif
+
+    structure = structure_from_cif(cif)
+    elements = structure.get_symbols_set()
+    if "C" in elements and "H" not in elements:
+        click.echo(
+            f"note: {cif.name} has carbon but no hydrogen. X-ray structures often lack the hydrogen atoms: add them, "
+            "unless the framework has none",
+            err=True,
+        )
+    return structure
 
 
 def load_codes(given: dict[str, str | None], needed: str) -> dict[str, orm.AbstractCode]:
