@@ -16,11 +16,13 @@ from ase.io.cif import CIFBlock, parse_cif
 from aiida_mofmace.data.dataset import LabelledDatasetData
 from aiida_mofmace.data.level import LevelOfTheory
 from aiida_mofmace.data.model import MaceModelData
-from aiida_mofmace.protocols import gas_names, load_gas
+from aiida_mofmace.protocols import gas_names, load_changes, load_gas
 from aiida_mofmace.starter import STARTER_TRAIN, STARTER_VALID
 from aiida_mofmace.worker.errors import WorkerError
 from aiida_mofmace.worker.kernels.gases import mixture
 from aiida_mofmace.worker.kernels.geometry import minimum_pair_distance
+
+from .protocols import resolve
 
 __all__ = [
     "code_node",
@@ -35,6 +37,7 @@ __all__ = [
     "validate_gas",
     "validate_mixture",
     "validate_structure",
+    "without_cp2k",
 ]
 
 #: Å; nearer than any two bonded atoms, so it can only be a mistake or disorder that was not resolved.
@@ -149,6 +152,22 @@ def code_node(codes: Mapping[str, Any], key: str) -> orm.AbstractCode | None:
     if isinstance(code, str):
         return orm.load_code(code)
     return code
+
+
+def without_cp2k(protocol: str | None, overrides: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return overrides for a run without CP2K: tblite makes the labels where the protocol's are GFN1-xTB.
+
+    :param protocol: name of a protocol, None for the default
+    :param overrides: of the run, which go over these changes; those that state a level are returned as they are
+    :raises ValueError: if the protocol is unknown
+    """
+    own = dict(overrides or {})
+    if "level" in own or resolve(protocol)["level"] != _STARTER_LEVEL:
+        return own
+    changes = load_changes("without_cp2k")
+    if isinstance(own.get("fine_tune"), Mapping):
+        own["fine_tune"] = {**changes["fine_tune"], **own["fine_tune"]}
+    return {**changes, **own}
 
 
 def common_inputs(

@@ -39,3 +39,28 @@ def test_a_framework_without_hydrogen_is_remarked_on(aiida_profile: Any, tmp_pat
     bare.write_text("\n".join(line for line in lines if not line.startswith("  H ")), encoding="utf-8")
     assert "note: bare.cif has carbon but no hydrogen" in refused("run", bare, "--gas", "CO3")
     assert "note:" not in refused("run", CIF, "--gas", "CO3")
+
+
+def test_a_model_that_cannot_be_downloaded(worker: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    text = refused("run", CIF, "--model", "MACE-MP-0b2-medium")
+    assert "Error: MACE-MP-0b2-medium could not be had" in text
+    assert "give its path: `--model FILE`" in text
+
+
+def test_a_seed_below_zero_is_named(worker: Any) -> None:
+    assert "Invalid value for '--seed': -1" in refused("run", CIF, "--seed", -1, code=2)
+
+
+def test_overrides_that_are_no_text_are_named(worker: Any, tmp_path: Path) -> None:
+    file = tmp_path / "latin.yaml"
+    file.write_bytes("level: gfn1-xtb  # mögen\n".encode("latin-1"))
+    assert f"{file} is neither YAML nor JSON" in refused("run", CIF, "--overrides", file)
+
+
+def test_the_examples_in_the_help_stand_line_by_line() -> None:
+    text = refused("--help", code=0)
+    assert "\\b" not in text
+    assert "  mofmace status PK                 how far a run is\n" in text
