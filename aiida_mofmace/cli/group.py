@@ -8,7 +8,7 @@ import click
 from aiida.common.exceptions import AiidaException
 from aiida.manage import get_manager
 
-__all__ = ["ProfileGroup", "load"]
+__all__ = ["ProfileGroup", "load", "read_only"]
 
 
 class ProfileGroup(click.Group):
@@ -28,11 +28,16 @@ class ProfileGroup(click.Group):
 
             if not isinstance(error, ReadOnlyError):
                 raise
-            profile = get_manager().get_profile()
-            raise click.ClickException(
-                f"profile `{profile.name if profile else ''}` is read-only: import its archive into one of your own "
-                "(`verdi -p NAME archive import FILE`) and work there (`mofmace -p NAME ...`)"
-            ) from error
+            raise click.ClickException(read_only()) from error
+
+
+def read_only() -> str:
+    """Return what is said of a profile that is an archive, opened as it is."""
+    profile = get_manager().get_profile()
+    return (
+        f"profile `{profile.name if profile else ''}` is read-only: import its archive into one of your own "
+        "(`verdi -p NAME archive import FILE`) and work there (`mofmace -p NAME ...`)"
+    )
 
 
 def load(profile: str) -> None:

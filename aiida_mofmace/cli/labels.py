@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from aiida import orm
 
     from aiida_mofmace.report.labels import LabelRecord
+    from aiida_mofmace.workflows.label_import import Frame
 
 __all__ = ["labels"]
 
@@ -198,7 +199,7 @@ def import_(file: Path, level: str, program: str | None, origin: str, **keys: st
 
     Every frame becomes a structure and a label, both made by a step of the provenance graph from the file, the stated
     level and the stated origin. State a level of the package only if the settings really were the same: such labels
-    can stand in one dataset with those made here.
+    can stand in one dataset with those made here. What is here already is not taken a second time.
     """
     from aiida import orm
 
@@ -207,11 +208,31 @@ def import_(file: Path, level: str, program: str | None, origin: str, **keys: st
     named = {name.removesuffix("_key"): key for name, key in keys.items()}
     content = file.read_bytes()
     try:
-        theory, count = foreign_level(level, program), check_frames(content, named)
+        theory, found = foreign_level(level, program), check_frames(content, named)
     except ValueError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(f"{file.name}: {error}") from error
+    _refuse_import(found, theory)
+    count = len(found)
     source, stated = orm.SinglefileData(io.BytesIO(content), filename=file.name).store(), orm.Dict(theory).store()
     for first in range(0, count, BATCH):
         frames = [first, min(first + BATCH, count)]
         import_labels(source, stated, orm.Dict({"statement": origin, "keys": named, "frames": frames}))
     click.echo(f"{count} labels imported at {theory['name']} (settings {theory['hash']}); origin: {origin}")
+
+
+def _refuse_import(frames: list[Frame], theory: dict[str, str]) -> None:
+    """Refuse labels that are here already; remark on frames that state another level of theory.
+
+    :raises click.ClickException: for the first of these
+    """
+    from aiida_mofmace.workflows.label_import import frames_known, levels_stated
+
+    for stated, count in levels_stated(frames, theory).items():
+        click.echo(f"note: {count} frames say that they are of the level {stated}, not {theory['name']}", err=True)
+    known = frames_known(frames, theory)
+    if known:
+        index, uuid = next(iter(known.items()))
+        raise click.ClickException(
+            f"{len(known)} of {len(frames)} frames are labels of this level here already (frame {index} is label "
+            f"{uuid}); leave them out of the file"
+        )

@@ -128,5 +128,8 @@ def report(process: orm.ProcessNode, out: Path | None) -> None:
     """
     from aiida_mofmace.report.html import write_report
 
-    path = write_report(process, out or Path(f"mofmace-report-{process.pk}.html"))
+    try:
+        path = write_report(process, out or Path(f"mofmace-report-{process.pk}.html"))
+    except OSError as error:
+        raise click.ClickException(f"the report cannot be written: {error}") from error
     click.echo(f"{path} ({path.stat().st_size / 1024:.0f} kB)")

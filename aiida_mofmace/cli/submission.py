@@ -12,6 +12,7 @@ import click
 import numpy as np
 import yaml
 
+from aiida_mofmace.cli.group import read_only
 from aiida_mofmace.cli.look import shell_status
 from aiida_mofmace.data.charged_cif import charges_of_cif
 
@@ -231,9 +232,12 @@ def submit_and_follow(build: Callable[[], ProcessBuilder], *, no_follow: bool) -
 
 def _require_daemon() -> None:
     from aiida.engine.daemon.client import get_daemon_client
+    from aiida.manage import get_manager
 
     from aiida_mofmace.report.daemon import guard_daemon, profile_option
 
+    if get_manager().get_profile_storage().read_only:
+        raise click.ClickException(read_only())
     if not get_daemon_client().is_daemon_running:
         raise click.ClickException(f"the daemon is not running: start it with `verdi{profile_option()} daemon start`")
     guard_daemon()

@@ -64,9 +64,14 @@ def render(data: dict[str, Any]) -> str:
     ]
     if header["cause"]:
         lines.append(f"  {header['cause']}")
-    # A run of UFF alone has neither labels nor a model: nothing of them is missing.
-    is_uff = header["process"] == "UffIsothermWorkChain"
-    sections = (_uff_alone, _times) if is_uff else (_labels, _validation, _isotherm, _heat_and_henry, _times)
+    parts = {
+        "MDGCMCIsothermWorkChain": (_isotherm, _heat_and_henry),
+        "UffIsothermWorkChain": (_uff_alone,),
+        "LabelWorkChain": (_labels,),
+        "ValidationWorkChain": (_labels, _validation),
+    }
+    # Of a part that runs by itself nothing is missing that only the whole has.
+    sections = (*parts.get(header["process"], (_labels, _validation, _isotherm, _heat_and_henry)), _times)
     return "\n".join([*lines, *(line for section in sections for line in ("", *section(data)))])
 
 

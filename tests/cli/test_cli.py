@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 
 import ase.build
@@ -155,6 +156,10 @@ def test_report(run: orm.WorkChainNode, tmp_path: Path) -> None:
     out = tmp_path / "a.html"
     assert invoke("report", run.pk, "--out", out).startswith(str(out))
     assert out.read_text(encoding="utf-8").startswith("\n<!doctype html>") or "<!doctype html>" in out.read_text()
+
+
+def test_a_report_where_nothing_can_be_written(run: orm.WorkChainNode) -> None:
+    assert "the report cannot be written: " in invoke("report", run.pk, "--out", "/nonexist/a.html", code=1)
 
 
 def test_a_node_that_is_no_process_is_refused(run: orm.WorkChainNode) -> None:
@@ -392,6 +397,28 @@ def test_labels_import_takes_the_keys_of_the_file(labels: list[DftLabelData], tm
     assert label.level_of_theory == LevelOfTheory.load("pbe-d3").summary
     message = invoke("labels", "import", file, "--level", "B3LYP", "--origin", "x", *keys, code=1)
     assert "for a level of another program name the program, too" in message
+
+
+def test_labels_are_not_imported_twice(labels: list[DftLabelData], tmp_path: Path) -> None:
+    out = tmp_path / "all.extxyz"
+    invoke("labels", "export", "--out", out, "--level", "gfn1-xtb")
+    options = ("--level", "B3LYP", "--program", "CRYSTAL", "--origin", "x")
+    assert "note: 2 frames say that they are of the level GFN1-xTB, not B3LYP" in invoke(
+        "labels", "import", out, *options
+    )
+    text = invoke("labels", "import", out, *options, code=1)
+    assert "2 of 2 frames are labels of this level here already (frame 0 is label " in text
+    assert count_of("--level", "B3LYP") == "2 labels"
+    assert "2 labels imported" in invoke("labels", "import", out, "--level", "PBE", *options[2:])
+
+
+@pytest.mark.parametrize("value", ["unknown", "nan"])
+def test_labels_import_refuses_what_is_no_number(labels: list[DftLabelData], tmp_path: Path, value: str) -> None:
+    out = tmp_path / "all.extxyz"
+    invoke("labels", "export", "--out", out, "--level", "PBE-D3")
+    out.write_text(re.sub(r"REF_energy=\S+", f"REF_energy={value}", out.read_text(encoding="utf-8")), encoding="utf-8")
+    text = invoke("labels", "import", out, "--level", "pbe-d3", "--origin", "x", code=1)
+    assert "all.extxyz: frame 0 has an energy or a force that is not a number; leave it out" in text
 
 
 # --------------------------------------------------------------------------------------------------------------- run
