@@ -14,6 +14,7 @@ import pytest
 import yaml
 from aiida import orm
 from aiida.common.links import LinkType
+from aiida.manage import get_manager
 from ase.calculators.singlepoint import SinglePointCalculator
 from click.testing import CliRunner
 
@@ -438,9 +439,10 @@ def worker(aiida_profile, aiida_computer_local) -> orm.InstalledCode:
 
 def test_run_says_that_there_is_no_code(aiida_profile) -> None:
     aiida_profile.reset_storage()
+    name = get_manager().get_profile().name
     text = invoke("run", CIF, code=1)
-    assert "no code 'worker@localhost'" in text
-    assert "mofmace setup" in text
+    assert f"no code 'worker@localhost' in profile `{name}`" in text
+    assert f"`mofmace -p {name} setup`" in text
 
 
 def test_run_asks_for_what_uff_needs(worker, tmp_path: Path) -> None:
