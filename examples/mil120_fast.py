@@ -15,7 +15,7 @@ from aiida.engine.daemon.client import get_daemon_client
 from aiida_mofmace.report.html import write_report
 from aiida_mofmace.report.progress import follow
 from aiida_mofmace.report.summary import print_summary
-from aiida_mofmace.workflows.inputs import structure_from_cif
+from aiida_mofmace.workflows.inputs import structure_from_cif, without_cp2k
 from aiida_mofmace.workflows.main import MofMaceWorkChain
 
 CIF = Path(sys.argv[0]).resolve().parent / "MIL-120_primitive_40atoms.cif"  # `verdi run` gives __file__ without folder
@@ -26,7 +26,7 @@ try:
     codes["cp2k"] = orm.load_code("cp2k@localhost")
 except NotExistent:
     print("There is no CP2K: the labels are GFN1-xTB of tblite. Labels of the two programs are never mixed.")
-    overrides = {"level": "gfn1-xtb-tblite", "fine_tune": {"pseudolabel_replay": True, "e0s": "estimated"}}
+    overrides = without_cp2k("fast", {})
 
 builder = MofMaceWorkChain.get_builder_from_protocol(
     codes, structure_from_cif(CIF), gas="CO2", protocol="fast", overrides=overrides, seed=120

@@ -13,10 +13,12 @@ from pathlib import Path
 import click
 import pytest
 import yaml
+from aiida import orm
 from aiida.plugins.entry_point import get_entry_points
 
 from aiida_mofmace.cli import mofmace
 from aiida_mofmace.protocols import load_protocol
+from aiida_mofmace.workflows.parameter_checks import validate_parameters
 from aiida_mofmace.workflows.protocols import resolve
 
 REPOSITORY = Path(__file__).parents[1]
@@ -121,6 +123,25 @@ def test_overrides_in_the_documentation_are_keys_of_the_protocols(page: Path) ->
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.keyword) and node.arg == "overrides" and isinstance(node.value, ast.Dict):
                 resolve("fast", ast.literal_eval(node.value))
+
+
+def overrides_in_python(page: Path) -> list[dict]:
+    """The mappings that stand as ``overrides=`` or ``overrides =`` in what the reader is to copy."""
+    nodes = [node for block in blocks(page, "python") for node in ast.walk(ast.parse(block))]
+    values = [node.value for node in nodes if isinstance(node, ast.keyword) and node.arg == "overrides"]
+    named = [node for node in nodes if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "overrides"]
+    values += [node.value for node in named]
+    return [ast.literal_eval(value) for value in values if isinstance(value, ast.Dict)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_overrides_in_python_are_accepted(page: Path, aiida_profile) -> None:
+    for overrides in overrides_in_python(page):
+        assert validate_parameters(orm.Dict(resolve("fast", overrides)), None) is None, overrides
+
+
+def test_overrides_in_python_are_found_at_all() -> None:
+    assert sum(len(overrides_in_python(page)) for page in PAGES) > 7
 
 
 def typed_commands(page: Path) -> list[list[str]]:

@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from aiida import orm
 
     from aiida_mofmace.report.labels import LabelRecord
+    from aiida_mofmace.workflows.label_import import Frame
 
 __all__ = ["labels"]
 
 _FILTERS = (
     click.option(
-        "--level", metavar="NAME|HASH", help="Only this level of theory: its name, or the beginning of its hash."
+        "--level",
+        metavar="NAME|HASH",
+        help="Only this level of theory: its name, that of the protocol's key `level`, or the beginning of its hash.",
     ),
     click.option(
         "--process",
@@ -33,7 +36,12 @@ _FILTERS = (
     ),
     click.option("--loading", type=int, metavar="N", help="Only labels with N gas molecules, as their dataset says."),
     click.option(
-        "--round", "round_", type=int, metavar="N", help="Only labels that came with this round of a dataset, from 0."
+        "--round", "round_", type=int, metavar="N", help="Only labels that came with this round of training, from 0."
+    ),
+    click.option(
+        "--purpose",
+        type=click.Choice(["training", "validation"]),
+        help="Only labels in datasets to train on, or those that models were validated on.",
     ),
     click.option(
         "--quality",
@@ -61,6 +69,18 @@ def _find(level: str | None, process: orm.ProcessNode | None, **conditions: Any)
         raise click.ClickException(str(error)) from error
 
 
+def _nothing(process: orm.ProcessNode | None, **conditions: Any) -> str:
+    """Say which filters no label met, and what there is."""
+    from aiida_mofmace.report.labels import find_labels, values_of
+
+    given = [f"--{name.rstrip('_')} {value}" for name, value in conditions.items() if value is not None]
+    where = "this profile" if process is None else f"the run <{process.pk}>"
+    there = find_labels(process=process)
+    if not there or not given:
+        return f"there is no label in {where}"
+    return f"no label with {' '.join(given)}; of the {len(there)} in {where} there are\n{values_of(there)}"
+
+
 @click.group()
 def labels() -> None:
     """List, show, export and import DFT labels with the UUIDs of label and structure."""
@@ -72,21 +92,23 @@ def labels() -> None:
 def list_(**conditions: Any) -> None:
     """List labels in order of their UUID: energy (eV), greatest force (eV/Å), level of theory, quality.
 
-    Where a label stands in a dataset, its loading and round are listed. A label that the sanity filter flagged is
-    marked with the reason.
+    Where a label stands in a dataset, its loading, round and purpose are listed. A label that the sanity filter flagged
+    is marked with the reason.
     """
     records = _find(**conditions)
     click.echo(
         f"{'PK':>7}  {'label':36}  {'structure':36}  {'formula':18}{'energy':>14}{'max force':>11}"
-        f"{'loading':>9}{'round':>7}  level of theory"
+        f"{'loading':>9}{'round':>7}  {'purpose':10}  level of theory"
     )
     for record in records:
         known = ["-" if value is None else str(value) for value in (record.origin.loading, record.origin.round)]
         click.echo(
             f"{record.pk:>7}  {record.label_uuid}  {record.structure_uuid or '-':36}  {record.formula:18}"
             f"{record.energy:>14.4f}{record.max_force:>11.3f}{known[0]:>9}{known[1]:>7}"
-            f"  {record.level['name']} {record.level['hash'][:8]}{_marks(record)}"
+            f"  {record.origin.purpose or '-':10}  {record.level['name']} {record.level['hash'][:8]}{_marks(record)}"
         )
+    if not records:
+        click.echo(_nothing(**conditions), err=True)
     click.echo(f"{len(records)} labels")
 
 
@@ -117,21 +139,50 @@ def show(label: orm.Data) -> None:
 @click.option(
     "-o", "--out", type=click.File("w", encoding="utf-8", lazy=True), required=True, help="File to write; - for stdout."
 )
+@click.option("--all-levels", is_flag=True, help="Write several levels of theory into one file all the same.")
 @filtered
 @with_dbenv()
-def export(out: IO[str], **conditions: Any) -> None:
+def export(out: IO[str], all_levels: bool, **conditions: Any) -> None:
     """Write labels as frames of one extended-XYZ file.
 
+    Energies of two levels of theory have nothing in common, so only one is written unless you ask for all.
+
     Each frame has REF_energy (eV), REF_forces (eV/Å), REF_stress (eV/Å³, where the program gave it), structure_uuid,
-    label_uuid, and name and hash of the level of theory. Frames stand in order of the label's UUID: the nodes of one
-    archive give the same file in every profile. `--quality good` leaves out what the sanity filter flagged.
+    label_uuid, purpose (training or validation), and name and hash of the level of theory. Frames stand in order of
+    the label's UUID: the nodes of one archive give the same file in every profile. `--quality good` leaves out what the
+    sanity filter flagged, `--purpose training` what models were validated on.
     """
     from aiida_mofmace.report.label_export import write_labels
+    from aiida_mofmace.report.label_origins import VALIDATION
 
-    count, left_out = write_labels(_find(**conditions), out)
+    records = _find(**conditions)
+    _refuse_export(records, all_levels, **conditions)
+    count, left_out = write_labels(records, out)
     click.echo(f"{count} labels written to {out.name}", err=True)
+    validating = sum(record.origin.purpose == VALIDATION for record in records)
+    if 0 < validating < len(records):
+        hint = "leave them out of a training with --purpose training"
+        click.echo(f"{validating} of them are what models were validated on; {hint}", err=True)
     for record in left_out:
         click.echo(f"left out: label {record.label_uuid} was not made by a job, its structure is not known", err=True)
+
+
+def _refuse_export(records: list[LabelRecord], all_levels: bool, **conditions: Any) -> None:
+    """Refuse to write nothing, and to write what must not be mixed.
+
+    :raises click.ClickException: before the file is touched
+    """
+    from aiida_mofmace.report.labels import levels_of
+
+    if not records:
+        raise click.ClickException(_nothing(**conditions))
+    if all(record.structure_uuid is None for record in records):
+        raise click.ClickException(f"of none of these {len(records)} labels the structure is known: nothing to write")
+    levels = levels_of(records)
+    if len(levels) > 1 and not all_levels:
+        listed = "\n".join(f"  {level}: {count} labels" for level, count in levels.items())
+        hint = "choose one with --level NAME or --level HASH, or write all with --all-levels"
+        raise click.ClickException(f"labels of {len(levels)} levels of theory; {hint}\n{listed}")
 
 
 @labels.command("import")
@@ -148,7 +199,7 @@ def import_(file: Path, level: str, program: str | None, origin: str, **keys: st
 
     Every frame becomes a structure and a label, both made by a step of the provenance graph from the file, the stated
     level and the stated origin. State a level of the package only if the settings really were the same: such labels
-    can stand in one dataset with those made here.
+    can stand in one dataset with those made here. What is here already is not taken a second time.
     """
     from aiida import orm
 
@@ -157,11 +208,31 @@ def import_(file: Path, level: str, program: str | None, origin: str, **keys: st
     named = {name.removesuffix("_key"): key for name, key in keys.items()}
     content = file.read_bytes()
     try:
-        theory, count = foreign_level(level, program), check_frames(content, named)
+        theory, found = foreign_level(level, program), check_frames(content, named)
     except ValueError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(f"{file.name}: {error}") from error
+    _refuse_import(found, theory)
+    count = len(found)
     source, stated = orm.SinglefileData(io.BytesIO(content), filename=file.name).store(), orm.Dict(theory).store()
     for first in range(0, count, BATCH):
         frames = [first, min(first + BATCH, count)]
         import_labels(source, stated, orm.Dict({"statement": origin, "keys": named, "frames": frames}))
     click.echo(f"{count} labels imported at {theory['name']} (settings {theory['hash']}); origin: {origin}")
+
+
+def _refuse_import(frames: list[Frame], theory: dict[str, str]) -> None:
+    """Refuse labels that are here already; remark on frames that state another level of theory.
+
+    :raises click.ClickException: for the first of these
+    """
+    from aiida_mofmace.workflows.label_import import frames_known, levels_stated
+
+    for stated, count in levels_stated(frames, theory).items():
+        click.echo(f"note: {count} frames say that they are of the level {stated}, not {theory['name']}", err=True)
+    known = frames_known(frames, theory)
+    if known:
+        index, uuid = next(iter(known.items()))
+        raise click.ClickException(
+            f"{len(known)} of {len(frames)} frames are labels of this level here already (frame {index} is label "
+            f"{uuid}); leave them out of the file"
+        )

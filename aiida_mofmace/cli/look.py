@@ -39,6 +39,7 @@ def status(process: orm.ProcessNode, follow_it: bool, show_all: bool) -> None:
     from aiida_mofmace.report.daemon import mend_daemon
     from aiida_mofmace.report.progress import follow, tally
     from aiida_mofmace.report.tree import ProcessTree
+    from aiida_mofmace.workflows.harvest import cause
 
     if follow_it:
         sys.exit(shell_status(follow(process)))
@@ -52,8 +53,8 @@ def status(process: orm.ProcessNode, follow_it: bool, show_all: bool) -> None:
         trouble = mend_daemon()
         if trouble:
             click.echo(f"\n{trouble}")
-    if tree.root.is_terminated and not tree.root.is_finished_ok and process.exit_message:
-        click.echo(f"\n{process.exit_message}")
+    if tree.root.is_terminated and not tree.root.is_finished_ok and cause(process):
+        click.echo(f"\n{cause(process)}")
 
 
 def shell_status(exit_status: int) -> int:
@@ -72,7 +73,7 @@ def tree_lines(tree: ProcessTree, show_all: bool = False) -> Iterator[str]:
     :param show_all: draw every process
     """
     children: dict[int | None, list[ProcessRecord]] = defaultdict(list)
-    for record in sorted(tree.records.values(), key=lambda record: record.pk):
+    for record in sorted(tree.records.values(), key=lambda record: record.age):
         children[record.parent].append(record)
 
     def draw(record: ProcessRecord, prefix: str) -> Iterator[str]:
@@ -127,5 +128,8 @@ def report(process: orm.ProcessNode, out: Path | None) -> None:
     """
     from aiida_mofmace.report.html import write_report
 
-    path = write_report(process, out or Path(f"mofmace-report-{process.pk}.html"))
+    try:
+        path = write_report(process, out or Path(f"mofmace-report-{process.pk}.html"))
+    except OSError as error:
+        raise click.ClickException(f"the report cannot be written: {error}") from error
     click.echo(f"{path} ({path.stat().st_size / 1024:.0f} kB)")

@@ -11,6 +11,7 @@ from aiida.cmdline.utils.decorators import with_dbenv
 from aiida_mofmace.cli.submission import (
     charges_of,
     charges_option,
+    framework_of,
     load_codes,
     overrides_of,
     submission_options,
@@ -60,14 +61,13 @@ def run(
     A daemon does the work (`verdi daemon start`), so the terminal may be closed: `mofmace status PK --follow` looks
     again. At the end a summary is printed and the report is written.
     """
-    from aiida_mofmace.workflows.inputs import structure_from_cif
     from aiida_mofmace.workflows.main import MofMaceWorkChain
 
     if charges is not None and not uff:
         raise click.UsageError("--charges are for the isotherm of UFF: give --uff, too")
 
     def build() -> ProcessBuilder:
-        structure = structure_from_cif(cif)
+        structure = framework_of(cif)
         found = charges_of(structure, cif, charges) if uff else None
         if uff and found is None:
             raise ValueError(
@@ -75,13 +75,35 @@ def run(
             )
         labels = {"worker": worker_code, "cp2k": cp2k_code, "raspa": None}
         labels |= {} if lammps_code is None else {"lammps": lammps_code}
+        codes, changes = load_codes(labels, needed="worker"), overrides_of(overrides)
+        if "cp2k" not in codes:
+            changes = _without_cp2k(options["protocol"], changes)
         return MofMaceWorkChain.get_builder_from_protocol(
-            codes=load_codes(labels, needed="worker"),
+            codes=codes,
             structure=structure,
             gas=gas,
             charges=found,
-            overrides=overrides_of(overrides),
+            overrides=changes,
             **options,
         )
 
     submit_and_follow(build, no_follow=no_follow)
+
+
+def _without_cp2k(protocol: str, overrides: dict[str, Any] | None) -> dict[str, Any]:
+    """Return overrides for tblite in the place of CP2K, and say so.
+
+    :raises click.ClickException: if the labels are of a level that only CP2K computes
+    """
+    from aiida_mofmace.data.level import LevelOfTheory
+    from aiida_mofmace.workflows.inputs import without_cp2k
+    from aiida_mofmace.workflows.protocols import resolve
+
+    changes = without_cp2k(protocol, overrides)
+    if LevelOfTheory.from_protocol(resolve(protocol, changes)).program == "cp2k":
+        load_codes({"cp2k": None}, needed="cp2k")
+    if changes != (overrides or {}):
+        click.echo(
+            "note: no code cp2k@localhost, so tblite makes the labels (GFN1-xTB, of the worker's Python)", err=True
+        )
+    return changes

@@ -133,42 +133,60 @@ def find_lammps() -> str | None:
     return shutil.which("mofmace-lmp", path=str(Path(sys.executable).parent))
 
 
+def _executable(option: str, path: str | None, found: str | None) -> str | None:
+    """Return the path of a program that was found.
+
+    :raises click.ClickException: if one was asked for by name and is none
+    """
+    if path and found is None:
+        raise click.ClickException(f"no executable {path!r} (--{option})")
+    return found
+
+
 @click.command()
-@click.option("-p", "--profile", default=PROFILE_NAME, show_default=True, help="Name of the AiiDA profile.")
+@click.option("-p", "--profile", help=f"Name of the AiiDA profile. Default: {PROFILE_NAME}.")
 @click.option("--cp2k", default=None, help="CP2K executable. Default: the first of cp2k.psmp, cp2k.ssmp, cp2k found.")
 @click.option(
     "--raspa", default=None, help="RASPA2's `simulate`. Default: that of the extra `uff`, where it is installed."
 )
 @click.option("--python", default=sys.executable, help="Python that has mace-torch, dscribe and scikit-learn.")
-def setup(profile: str, cp2k: str | None, raspa: str | None, python: str) -> None:
+@click.pass_obj
+def setup(before: str | None, profile: str | None, cp2k: str | None, raspa: str | None, python: str) -> None:
     """Make a profile, this machine as a computer and the codes; what is there already is left as it is.
 
     No service is needed: the profile uses SQLite and the ZeroMQ broker. Set AIIDA_PATH to keep it away from an AiiDA
     configuration that you have already.
     """
-    made = ensure_profile(profile)
-    _say("profile", profile, made)
+    found = shutil.which(python)
+    programs = (
+        ("worker", "mofmace.mace_md", _executable("python", python, str(Path(found).absolute()) if found else None)),
+        ("raspa", "raspa", _executable("raspa", raspa, find_raspa(raspa))),
+        ("mofmace-lmp", "lammps.raw", find_lammps()),
+        ("cp2k", "cp2k", _executable("cp2k", cp2k, find_cp2k(cp2k))),
+    )
+    name = profile or before or PROFILE_NAME
+    _say("profile", name, ensure_profile(name))
     computer, made = ensure_computer()
     _say("computer", computer.label, made)
-    worker, made = ensure_code("worker", "mofmace.mace_md", str(Path(python).absolute()))
-    _say("code", f"{worker.full_label} ({worker.filepath_executable})", made)
-    raspa_executable = find_raspa(raspa)
-    if raspa and raspa_executable is None:
-        raise click.ClickException(f"no executable {raspa!r}")
-    for label, plugin, program in (("raspa", "raspa", raspa_executable), ("mofmace-lmp", "lammps.raw", find_lammps())):
+    for label, plugin, program in programs:
         if program is not None:
             code, made = ensure_code(label, plugin, program)
             _say("code", f"{code.full_label} ({code.filepath_executable})", made)
-    executable = find_cp2k(cp2k)
-    if cp2k and executable is None:
-        raise click.ClickException(f"no executable {cp2k!r}")
-    if executable is None:
-        click.echo(
-            "CP2K     not found: labels will come from tblite (GFN1-xTB); see the README for how to install CP2K"
-        )
-        return
-    code, made = ensure_code("cp2k", "cp2k", executable)
-    _say("code", f"{code.full_label} ({code.filepath_executable})", made)
+        elif label == "cp2k":
+            click.echo(
+                "CP2K     not found: `mofmace run` takes tblite where the protocol's labels are GFN1-xTB (fast); other "
+                "levels need CP2K, see the README for how to install it"
+            )
+    _say_how_to_go_on(name)
+
+
+def _say_how_to_go_on(profile: str) -> None:
+    from aiida_mofmace.report.daemon import profile_option
+
+    option = profile_option()
+    click.echo(f"\nGo on with `verdi{option} daemon start` and `mofmace{option} run FRAMEWORK.cif`.")
+    if option:
+        click.echo(f"Your default profile is another one; `verdi profile set-default {profile}` changes that.")
 
 
 def _say(kind: str, name: str, made: bool) -> None:

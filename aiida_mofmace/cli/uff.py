@@ -11,6 +11,7 @@ from aiida.cmdline.utils.decorators import with_dbenv
 from aiida_mofmace.cli.submission import (
     charges_of,
     charges_option,
+    framework_of,
     load_codes,
     overrides_of,
     submission_options,
@@ -50,11 +51,10 @@ def uff(
         from aiida_mofmace.workflows.uff_isotherm import UffIsothermWorkChain
     except ImportError as error:
         raise click.ClickException(f"{error.name} is missing: install the extra `uff` (`make uff`)") from error
-    from aiida_mofmace.workflows.inputs import structure_from_cif
 
     def build() -> ProcessBuilder:
         codes = load_codes({"raspa": raspa_code, "cp2k": cp2k_code}, needed="raspa")
-        structure = structure_from_cif(cif)
+        structure = framework_of(cif)
         return UffIsothermWorkChain.get_builder_from_protocol(
             codes, structure, charges_of(structure, cif, charges), gas, overrides=overrides_of(overrides), **options
         )

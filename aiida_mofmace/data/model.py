@@ -22,6 +22,7 @@ __all__ = ["KINDS", "UNTRAINED", "MaceModelData"]
 UNTRAINED = "untrained"
 KINDS = ("foundation", "fine_tuned", UNTRAINED)
 _FILENAME = "model.model"
+_AS_FILE = "`--model FILE`, in Python MaceModelData.from_file(path)"
 _FOUNDATION_MODELS = Path(__file__).parent / "foundation_models.yaml"
 
 
@@ -78,15 +79,15 @@ class MaceModelData(orm.SinglefileData):
         known = yaml.safe_load(_FOUNDATION_MODELS.read_text(encoding="utf-8"))
         if name not in known:
             raise ValueError(
-                f"unknown foundation model {name!r}; known are {', '.join(known)}. "
-                "Any other model can be given as a file: MaceModelData.from_file(path)"
+                f"unknown foundation model {name!r}; known are {', '.join(known)}. Any other model can be given as a "
+                f"file: {_AS_FILE}"
             )
         path = _download(name, known[name]["name_in_mace"])
         found = read_model_metadata(path).sha256
         if found != known[name]["sha256"]:
             raise ValueError(
                 f"{path} has the sha256 {found}, but {known[name]['sha256']} is published for {name}. Delete the file "
-                "and try again; to use it all the same, give it as a file: MaceModelData.from_file(path)"
+                f"and try again; to use it all the same, give it as a file: {_AS_FILE}"
             )
         return cls._stored_or_new(path, name)
 
@@ -169,6 +170,6 @@ def _download(name: str, name_in_mace: str) -> Path:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise RuntimeError(
             f"{name} could not be had: {reason}. Without a network, copy the model file here and give its path: "
-            "MaceModelData.from_file(path)"
+            f"{_AS_FILE}"
         )
     return Path(done.stdout.strip().splitlines()[-1])

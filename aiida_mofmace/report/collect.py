@@ -24,6 +24,7 @@ from aiida_mofmace.report.training import members, warnings
 from aiida_mofmace.report.tree import PHASES, ProcessRecord, ProcessTree
 from aiida_mofmace.report.units import binding_sites, structural_units
 from aiida_mofmace.worker.kernels.uncertainty import calibrate
+from aiida_mofmace.workflows.harvest import cause
 
 __all__ = ["collect"]
 
@@ -85,7 +86,7 @@ def _stop_reason(tree: ProcessTree) -> str | None:
 def _phases(tree: ProcessTree) -> list[dict[str, Any]]:
     """List what the run called, and below it what these called, in order of time; like jobs of a round are one row."""
     rows: list[dict[str, Any]] = []
-    records = sorted(tree.records.values(), key=lambda record: (record.ctime, record.pk))
+    records = sorted(tree.records.values(), key=lambda record: record.age)
     for record in records:
         if record.depth != 1 or record.is_function:
             continue
@@ -160,8 +161,8 @@ def _failures(tree: ProcessTree) -> list[dict[str, Any]]:
             continue
         for child in tree.records.values():
             if child.parent == record.pk and child.is_terminated and not child.is_finished_ok:
-                reason = load(child).exit_message or child.state
-                status = {"exit_status": child.exit_status, "pk": child.pk, "reason": reason}
+                failed = load(child)
+                status = {"exit_status": child.exit_status, "uuid": failed.uuid, "reason": cause(failed) or child.state}
                 rows.append({"where": where, "key": child.name, **status})
     return rows
 
@@ -294,9 +295,7 @@ def _why(tree: ProcessTree, maker: str) -> str:
     before = "" if made else f"{maker} was never started; "
     if not record.is_terminated:
         return f"{record.label} <{record.pk}> is {record.state}."
-    node = load(record)
-    reason = node.exit_message or (node.exception or "").strip().splitlines()[-1:] or ""
-    reason = reason[0] if isinstance(reason, list) else reason
+    reason = cause(load(record))
     if record.is_well:
         return f"{before}{record.label} <{record.pk}> finished without giving it."
     status = f" with exit status {record.exit_status}" if record.exit_status is not None else ""

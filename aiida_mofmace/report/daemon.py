@@ -9,9 +9,19 @@ from pathlib import Path
 
 from aiida.manage import get_manager
 
-__all__ = ["dead_workers", "guard_daemon", "mend_daemon", "release_dead_workers"]
+__all__ = ["dead_workers", "guard_daemon", "mend_daemon", "profile_option", "release_dead_workers"]
 
 _ANSWER_SECONDS = 5.0
+
+
+def profile_option() -> str:
+    """Return what `verdi` and `mofmace` must be given to work in this profile: nothing where it is the default."""
+    from aiida.manage.configuration import get_config
+
+    profile = get_manager().get_profile()
+    if profile is None or profile.name == get_config().default_profile_name:
+        return ""
+    return f" -p {profile.name}"
 
 
 def mend_daemon() -> str | None:
@@ -22,7 +32,7 @@ def mend_daemon() -> str | None:
     if profile is None or not profile.process_control_backend:
         return None
     if not get_daemon_client(profile.name).is_daemon_running:
-        return "the daemon is not running, so nothing moves: start it with `verdi daemon start`"
+        return f"the daemon is not running, so nothing moves: start it with `verdi{profile_option()} daemon start`"
     guard_daemon()
     dead = release_dead_workers()
     return f"workers of the daemon that died: {dead}; what they were at goes on in the others" if dead else None

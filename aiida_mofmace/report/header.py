@@ -10,6 +10,7 @@ from aiida.common.links import LinkType
 
 from aiida_mofmace.report.provenance import first_input, output, text
 from aiida_mofmace.report.tree import ProcessTree
+from aiida_mofmace.workflows.harvest import cause
 
 __all__ = ["header"]
 
@@ -27,7 +28,7 @@ def header(process: orm.ProcessNode, tree: ProcessTree) -> dict[str, Any]:
         "state": tree.root.state,
         "exit_status": process.exit_status,
         "is_well": tree.root.is_well,
-        "exit_message": process.exit_message,
+        "cause": cause(process),
         "started": process.ctime,
         "ended": tree.root.mtime if tree.root.is_terminated else None,
         "wall_seconds": (tree.root.mtime - tree.root.ctime).total_seconds(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiida import orm
 
 from aiida_mofmace.data.label import DftLabelData
-from aiida_mofmace.report.label_origins import datasets_with_label, reasons_of_labels
+from aiida_mofmace.report.label_origins import datasets_with_label, reasons_of_labels, validation_datasets
 
 __all__ = ["describe_label"]
 
@@ -61,7 +61,11 @@ def _provenance(label: DftLabelData) -> list[tuple[str, str]]:
             caller = caller.caller
     if structure is not None:
         rows.append(("structure", f"{structure.uuid} <{structure.pk}>"))
-    held = [f"{uuid} <{pk}>, frame {index}" for pk, uuid, index in datasets_with_label(label.uuid)]
+    validating = validation_datasets()
+    held = [
+        f"{uuid} <{pk}>, frame {index}{', of a validation' if uuid in validating else ''}"
+        for pk, uuid, index in datasets_with_label(label.uuid)
+    ]
     return rows + ([("dataset", text) for text in held] or [("dataset", "none")])
 
 

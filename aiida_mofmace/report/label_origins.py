@@ -13,16 +13,22 @@ from aiida_mofmace.data.dataset import LabelledDatasetData
 from aiida_mofmace.data.label import DftLabelData
 
 __all__ = [
+    "TRAINING",
+    "VALIDATION",
     "FrameOrigin",
     "copies_of_labels",
     "datasets_with_label",
     "frame_origins",
     "reasons_of_labels",
     "structures_of_labels",
+    "validation_datasets",
 ]
 
+#: What a label was made for, as far as the datasets that hold it say.
+TRAINING, VALIDATION = "training", "validation"
+
 _JOB = ["attributes.remote_workdir", "ctime", "uuid"]
-_TWIN, _CHECK = "label_twin", "check_labels"
+_TWIN, _CHECK, _VALIDATES = "label_twin", "check_labels", "ValidationWorkChain"
 _INFO = re.compile(r'(?:^|\s)(group|loading|framework_atoms|round)=(?:"([^"]*)"|(\S+))')
 
 
@@ -31,15 +37,17 @@ class FrameOrigin:
     """What a dataset says of the frame that a label belongs to.
 
     :param loading: gas molecules in it
-    :param round: round of labels that it came with, from 0
+    :param round: round of training labels that it came with, from 0; None for a label that a model was validated on
     :param group: the simulation it was taken from
     :param framework_atoms: number of its first atoms that are the framework
+    :param purpose: "training", or "validation" for a label that only validations hold
     """
 
     loading: int | None = None
     round: int | None = None
     group: str | None = None
     framework_atoms: int | None = None
+    purpose: str | None = None
 
 
 def structures_of_labels() -> dict[int, str]:
@@ -98,18 +106,30 @@ def reasons_of_labels() -> dict[str, tuple[str, ...]]:
 
 
 def frame_origins() -> dict[str, FrameOrigin]:
-    """Return what datasets say of labels, by the label's UUID; a dataset that another one begins with is not read."""
+    """Return what datasets say of labels, by the label's UUID; a dataset that another one begins with is not read.
+
+    Of a label in datasets of both kinds the one for training counts.
+    """
     builder = orm.QueryBuilder().append(LabelledDatasetData, project=["uuid", "attributes.label_uuids"])
-    rows = sorted(builder.all(), key=lambda row: (-len(row[1] or ()), row[0]))
+    validating = validation_datasets()
+    rows = sorted(builder.all(), key=lambda row: (row[0] in validating, -len(row[1] or ()), row[0]))
     origins: dict[str, FrameOrigin] = {}
     for uuid, labels in rows:
         if not any(label is not None and label not in origins for label in labels or ()):
             continue
-        dataset = orm.load_node(uuid=uuid)
+        dataset, purpose = orm.load_node(uuid=uuid), VALIDATION if uuid in validating else TRAINING
         for label, comment in zip(labels, _comments(dataset.get_content()), strict=True):
             if label is not None:
-                origins.setdefault(label, _origin(comment))
+                origins.setdefault(label, _origin(comment, purpose))
     return origins
+
+
+def validation_datasets() -> set[str]:
+    """Return the UUIDs of the datasets that validations gave, which nothing is trained on."""
+    builder = orm.QueryBuilder().append(
+        orm.WorkChainNode, filters={"attributes.process_label": _VALIDATES}, tag="validation"
+    )
+    return set(builder.append(LabelledDatasetData, with_incoming="validation", project="uuid").all(flat=True))
 
 
 def _comments(text: str) -> Iterator[str]:
@@ -121,13 +141,16 @@ def _comments(text: str) -> Iterator[str]:
         position += int(lines[position]) + 2
 
 
-def _origin(comment: str) -> FrameOrigin:
+def _origin(comment: str, purpose: str) -> FrameOrigin:
     info = {key: quoted or plain for key, quoted, plain in _INFO.findall(comment)}
     numbers = {key: int(info[key]) for key in ("loading", "round", "framework_atoms") if key in info}
-    return FrameOrigin(group=info.get("group") or None, **numbers)
+    if purpose == VALIDATION:
+        numbers.pop("round", None)
+    return FrameOrigin(group=info.get("group") or None, purpose=purpose, **numbers)
 
 
 def datasets_with_label(uuid: str) -> list[tuple[int, str, int]]:
     """Return PK, UUID and index of the frame of every dataset that holds a label, oldest first."""
-    builder = orm.QueryBuilder().append(LabelledDatasetData, project=["id", "uuid", "attributes.label_uuids"])
-    return [(pk, name, labels.index(uuid)) for pk, name, labels in sorted(builder.all()) if uuid in (labels or ())]
+    columns = ["ctime", "id", "uuid", "attributes.label_uuids"]
+    rows = sorted(orm.QueryBuilder().append(LabelledDatasetData, project=columns).all(), key=lambda row: row[:2])
+    return [(pk, name, labels.index(uuid)) for _, pk, name, labels in rows if uuid in (labels or ())]

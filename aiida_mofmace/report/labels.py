@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,13 +11,15 @@ from aiida import orm
 from ase.formula import Formula
 
 from aiida_mofmace.data.label import DftLabelData
+from aiida_mofmace.data.level import LevelOfTheory
 from aiida_mofmace.report.label_origins import FrameOrigin, copies_of_labels, frame_origins, structures_of_labels
 from aiida_mofmace.report.label_origins import reasons_of_labels as _reasons
 from aiida_mofmace.report.tree import ProcessTree
 
-__all__ = ["FLAGGED", "GOOD", "LabelFilter", "LabelRecord", "find_labels"]
+__all__ = ["FLAGGED", "GOOD", "LabelFilter", "LabelRecord", "find_labels", "levels_of", "values_of"]
 
 GOOD, FLAGGED = "good", "flagged"
+_MOST_VALUES = 12
 _KEYS = ("formula", "symbols", "energy", "max_force", "converged", "level_of_theory", "flags", "origin")
 
 
@@ -54,10 +57,11 @@ class LabelRecord:
 class LabelFilter:
     """What labels are wanted; None means all of them.
 
-    :param level: name, or beginning of the hash, of the level of theory
+    :param level: name, name of its file in the package, or beginning of the hash, of the level of theory
     :param system: formula of all atoms, or of the framework without the gas; in any order of the elements
     :param loading: gas molecules in the structure
     :param round: round of labels that it came with in its dataset, from 0
+    :param purpose: "training" or "validation": what its dataset is for
     :param quality: "good" for those that the sanity filter lets pass and that converged, "flagged" for the others, or
         the beginning of a flag such as "restarted" or "scf_remedy"
     """
@@ -66,6 +70,7 @@ class LabelFilter:
     system: str | None = None
     loading: int | None = None
     round: int | None = None
+    purpose: str | None = None
     quality: str | None = None
 
     def takes(self, record: LabelRecord) -> bool:
@@ -75,18 +80,53 @@ class LabelFilter:
             and (self.system is None or hill(self.system) in (record.formula, record.framework))
             and self.loading in (None, record.origin.loading)
             and self.round in (None, record.origin.round)
+            and self.purpose in (None, record.origin.purpose)
             and self._takes_quality(record)
         )
 
     def _takes_level(self, record: LabelRecord) -> bool:
-        level = self.level
-        return level is None or record.level["name"] == level or record.level["hash"].startswith(level)
+        if self.level is None:
+            return True
+        level = self.level.lower()
+        names = {level, LevelOfTheory.load(level).name.lower()} if level in LevelOfTheory.names() else {level}
+        return record.level["name"].lower() in names or record.level["hash"].startswith(level)
 
     def _takes_quality(self, record: LabelRecord) -> bool:
-        is_good = record.converged and not record.reasons
         if self.quality in (None, GOOD, FLAGGED):
-            return self.quality is None or is_good == (self.quality == GOOD)
+            return self.quality in (None, _quality(record))
         return any(flag.startswith(str(self.quality)) for flag in record.flags)
+
+
+def _quality(record: LabelRecord) -> str:
+    return GOOD if record.converged and not record.reasons else FLAGGED
+
+
+def _kinds_of_flags(record: LabelRecord) -> set[str]:
+    return {flag.partition(":")[0] for flag in record.flags}
+
+
+def levels_of(records: Iterable[LabelRecord]) -> dict[str, int]:
+    """Count labels by level of theory: the name and the beginning of the hash, for the same name may hide two."""
+    return dict(sorted(Counter(f"{record.level['name']} {record.level['hash'][:8]}" for record in records).items()))
+
+
+def values_of(records: Iterable[LabelRecord]) -> str:
+    """Say in a few lines by what labels may be chosen and how many of each there are."""
+    found = list(records)
+    columns: dict[str, Mapping[Any, int]] = {
+        "levels": levels_of(found),
+        "systems": Counter(record.framework or record.formula for record in found),
+        "loadings": Counter(r.origin.loading for r in found if r.origin.loading is not None),
+        "rounds": Counter(r.origin.round for r in found if r.origin.round is not None),
+        "purposes": Counter(record.origin.purpose for record in found if record.origin.purpose),
+        "qualities": Counter(word for record in found for word in (_quality(record), *_kinds_of_flags(record))),
+    }
+    lines = []
+    for name, counts in columns.items():
+        shown = [f"{value} ({count})" for value, count in sorted(counts.items())][:_MOST_VALUES]
+        more = ["…"] if len(counts) > _MOST_VALUES else []
+        lines.append(f"  {name}: {', '.join([*shown, *more]) or 'none'}")
+    return "\n".join(lines)
 
 
 def hill(formula: str) -> str:

@@ -12,7 +12,7 @@ from typing import TextIO
 from aiida import orm
 from aiida.common.links import LinkType
 
-from aiida_mofmace.report.daemon import mend_daemon
+from aiida_mofmace.report.daemon import mend_daemon, profile_option
 from aiida_mofmace.report.tree import ProcessRecord, ProcessTree
 
 __all__ = ["INTERRUPTED", "duration", "follow", "tally"]
@@ -179,9 +179,10 @@ class _Follower:
         new = [record for record in paused if record.pk not in self._told_paused]
         for record in new:
             self._told_paused.add(record.pk)
+            verdi = f"verdi{profile_option()} process"
             self.print(
-                f"{'  ' * record.depth}{record.name} <{record.pk}>  is paused: `verdi process report {record.pk}` says "
-                f"why, `verdi process play {record.pk}` lets it go on"
+                f"{'  ' * record.depth}{record.name} <{record.pk}>  is paused: `{verdi} report {record.pk}` says "
+                f"why, `{verdi} play {record.pk}` lets it go on"
             )
         return bool(new)
 
@@ -223,7 +224,8 @@ def follow(process: orm.ProcessNode, stream: TextIO | None = None, poll_seconds:
             time.sleep(poll_seconds)
         follower.look(final=True)
     except KeyboardInterrupt:
-        follower.print(f"no longer looking; the run goes on. Look again with `mofmace status {pk} --follow`")
+        again = f"mofmace{profile_option()} status {pk} --follow"
+        follower.print(f"no longer looking; the run goes on. Look again with `{again}`")
         return INTERRUPTED
     ended = f"exit status {root.exit_status}" if root.state == "finished" else "no exit status"
     follower.print(f"{root.label} <{pk}> {root.state} ({ended})", root.mtime)

@@ -62,11 +62,16 @@ def render(data: dict[str, Any]) -> str:
         f"{what}{protocol}",
         f"{header['process']} <{header['pk']}> {header['state']}{ended}  {header['uuid']}",
     ]
-    if header["exit_message"]:
-        lines.append(f"  {header['exit_message']}")
-    # A run of UFF alone has neither labels nor a model: nothing of them is missing.
-    is_uff = header["process"] == "UffIsothermWorkChain"
-    sections = (_uff_alone, _times) if is_uff else (_labels, _validation, _isotherm, _heat_and_henry, _times)
+    if header["cause"]:
+        lines.append(f"  {header['cause']}")
+    parts = {
+        "MDGCMCIsothermWorkChain": (_isotherm, _heat_and_henry),
+        "UffIsothermWorkChain": (_uff_alone,),
+        "LabelWorkChain": (_labels,),
+        "ValidationWorkChain": (_labels, _validation),
+    }
+    # Of a part that runs by itself nothing is missing that only the whole has.
+    sections = (*parts.get(header["process"], (_labels, _validation, _isotherm, _heat_and_henry)), _times)
     return "\n".join([*lines, *(line for section in sections for line in ("", *section(data)))])
 
 
@@ -196,6 +201,7 @@ def _times(data: dict[str, Any]) -> list[str]:
     for phase in data["phases"]:
         if phase["depth"] != 1:
             continue
-        ended = "" if phase["is_well"] else f"  {phase['state']} [{phase['exit_status']}]"
+        status = "" if phase["exit_status"] is None else f" [{phase['exit_status']}]"
+        ended = "" if phase["is_well"] else f"  {phase['state']}{status}"
         lines.append(f"  {phase['name']:<28}{duration(phase['wall_seconds']):>9}{ended}")
     return [*lines, f"  {'all':<28}{duration(data['header']['wall_seconds']):>9}"]

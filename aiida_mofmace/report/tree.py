@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timezone
 
 from aiida import orm
 from aiida.common.links import LinkType
@@ -66,8 +66,13 @@ class ProcessRecord:
     exit_status: int | None = None
     paused: bool = False
     is_function: bool = False
-    ctime: datetime = field(default_factory=datetime.now)
-    mtime: datetime = field(default_factory=datetime.now)
+    ctime: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
+    mtime: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
+
+    @property
+    def age(self) -> tuple[datetime, int]:
+        """What processes are ordered by, the oldest first: an imported archive hands out PKs in any order."""
+        return self.ctime, self.pk
 
     @property
     def is_terminated(self) -> bool:
@@ -131,14 +136,15 @@ class ProcessTree:
         )
         found = []
         # Columns of the node come before those of its edge.
-        for parent, pk, *columns, call_label in sorted(builder.iterall(), key=lambda row: row[1]):
+        for parent, pk, *columns, call_label in builder.iterall():
             if pk in self.records:
                 continue
             record = ProcessRecord(pk, "", call_label, parent, self.records[parent].depth + 1)
             self._update(record, columns)
-            self.records[pk] = record
-            found.append(pk)
-        return found
+            found.append(record)
+        found.sort(key=lambda record: record.age)
+        self.records.update({record.pk: record for record in found})
+        return [record.pk for record in found]
 
     @staticmethod
     def _update(record: ProcessRecord, columns: list[object]) -> None:
@@ -153,7 +159,7 @@ class ProcessTree:
 
     def labelled(self, *labels: str) -> list[ProcessRecord]:
         """Return the processes of these classes, the oldest first."""
-        return sorted((record for record in self.records.values() if record.label in labels), key=lambda r: r.pk)
+        return sorted((record for record in self.records.values() if record.label in labels), key=lambda r: r.age)
 
     def phase_of(self, record: ProcessRecord) -> ProcessRecord:
         """Return the nearest caller that stands for a phase (the root if there is none)."""

@@ -17,6 +17,7 @@ from aiida_mofmace.data.model import MaceModelData
 
 from .fine_tune_base import FineTuneWorkChain, fine_tune_parameters
 from .functions import calibrate_committee
+from .harvest import reason
 from .inputs import code_node, foundation_model
 from .jobs import child_seed, worker_options
 from .parameter_checks import validate_parameters
@@ -160,7 +161,7 @@ class FineTuneCommitteeWorkChain(RollingWindow):
         for key, node in nodes.items():
             if not node.is_finished_ok:
                 said = "failed" if key in failed else "is taken as it is"
-                self.report(f"{key} <{node.pk}> {said}: {node.exit_message or node.process_state}")
+                self.report(f"{key} {said}: {reason(node)}")
         for output, namespace in (("model", "models"), ("results", "results"), ("history", "histories")):
             self.out_many(
                 {f"{namespace}.{key.replace('seed', 'model')}": node.outputs[output] for key, node in trained.items()}

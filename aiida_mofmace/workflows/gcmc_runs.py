@@ -10,7 +10,7 @@ from aiida import orm
 from aiida_mofmace.calculations.md_gcmc import MdGcmcCalculation
 from aiida_mofmace.calculations.md_gcmc_batch import MdGcmcBatchCalculation
 
-from .harvest import reason
+from .harvest import handle, reason
 from .lammps_gcmc import LammpsGcmcWorkChain
 
 __all__ = ["Remains", "batch_inputs", "chunk_process", "gets_on", "remains_of", "run_names", "was_stopped"]
@@ -77,7 +77,7 @@ def remains_of(job: int | orm.ProcessNode, name: str) -> Remains:
     remains = Remains(outputs, results, stopped, "")
     if stopped or (remains.has_loading and not failed):
         return remains
-    return remains._replace(failure=f"<{node.pk}> {results['message']}" if "message" in results else reason(node))
+    return remains._replace(failure=f"<{handle(node)}> {results['message']}" if "message" in results else reason(node))
 
 
 def gets_on(

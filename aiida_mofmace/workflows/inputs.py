@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,19 @@ from typing import Any
 import numpy as np
 from aiida import orm
 from ase import Atoms
-from ase.io.cif import parse_cif
+from ase.data import atomic_numbers
+from ase.io.cif import CIFBlock, parse_cif
 
 from aiida_mofmace.data.dataset import LabelledDatasetData
 from aiida_mofmace.data.level import LevelOfTheory
 from aiida_mofmace.data.model import MaceModelData
-from aiida_mofmace.protocols import gas_names, load_gas
+from aiida_mofmace.protocols import gas_names, load_changes, load_gas
 from aiida_mofmace.starter import STARTER_TRAIN, STARTER_VALID
 from aiida_mofmace.worker.errors import WorkerError
 from aiida_mofmace.worker.kernels.gases import mixture
 from aiida_mofmace.worker.kernels.geometry import minimum_pair_distance
+
+from .protocols import resolve
 
 __all__ = [
     "code_node",
@@ -33,6 +37,7 @@ __all__ = [
     "validate_gas",
     "validate_mixture",
     "validate_structure",
+    "without_cp2k",
 ]
 
 #: Å; nearer than any two bonded atoms, so it can only be a mistake or disorder that was not resolved.
@@ -46,24 +51,23 @@ def structure_from_cif(path: str | Path) -> orm.StructureData:
 
     :param path: file with one structure
     :raises FileNotFoundError: if there is no such file
-    :raises ValueError: if there is no structure or no cell in it, a site is partially occupied, or atoms overlap
+    :raises ValueError: if it cannot be read, there is no structure or no cell in it, a site has no place or no known
+        element, is partially occupied, or atoms overlap; the message names the file
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}; give the path of a CIF")
-    blocks = [block for block in parse_cif(str(path)) if block.has_structure()]
-    if len(blocks) != 1:
-        raise ValueError(f"{path.name} holds {len(blocks)} structures; give a CIF with exactly one")
-    block = blocks[0]
-    if block.get_cell().rank < 3:
-        raise ValueError(f"{path.name} has no three-dimensional cell; add _cell_length_* and _cell_angle_*")
-    occupancies = [float(str(value).split("(")[0]) for value in block.get("_atom_site_occupancy") or []]
-    partial = sum(abs(value - 1.0) > _OCCUPANCY_TOLERANCE for value in occupancies)
-    if partial:
-        raise ValueError(f"{path.name} has {partial} partially occupied sites; make an ordered model of it first")
-    atoms = block.get_atoms()
-    atoms.pbc = True
-    structure = _plain_structure(atoms)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "Wrong number")  # of words in a line, whose atom ase would leave out
+            blocks = [block for block in parse_cif(str(path)) if block.has_structure()]
+        refusal = _refuse_blocks(blocks)
+        structure = orm.StructureData() if refusal else _plain_structure(blocks[0].get_atoms())
+    except Exception as error:  # ase raises whatever its parser stumbles over
+        said = str(error) or type(error).__name__
+        refusal = f"cannot be read as a CIF ({said}); is the file complete? Export it anew from a structure viewer"
+    if refusal:
+        raise ValueError(f"{path.name} {refusal}")
     structure.label = path.stem
     message = validate_structure(structure, None)
     if message:
@@ -71,9 +75,36 @@ def structure_from_cif(path: str | Path) -> orm.StructureData:
     return structure
 
 
+def _refuse_blocks(blocks: Sequence[CIFBlock]) -> str | None:
+    """Return what is wrong with the structures of a CIF, None if there is one and nothing is."""
+    if len(blocks) != 1:
+        return f"holds {len(blocks)} structures; give a CIF with exactly one"
+    block = blocks[0]
+    absent = [tag for tag in block.cell_tags if tag in block and not _is_number(block[tag])]
+    if absent:
+        return f"gives no number as {', '.join(absent)}; state the cell"
+    if block.get_cell().rank < 3:
+        return "has no three-dimensional cell; add _cell_length_* and _cell_angle_*"
+    places = zip(*(block.get(f"_atom_site_fract_{axis}") or [] for axis in "xyz"), strict=True)
+    lost = sum(not all(map(_is_number, place)) for place in places)
+    if lost:
+        return f"has {lost} sites without coordinates; place these atoms or delete the lines"
+    unknown = sorted({symbol for symbol in block.get_symbols() if not atomic_numbers.get(symbol)})
+    if unknown:
+        return f"has atoms of no known element: {', '.join(unknown)}; correct _atom_site_type_symbol"
+    # A value that is unknown (?) or does not apply (.) is that of a site which is occupied as a matter of course.
+    occupancies = [value for value in block.get("_atom_site_occupancy") or [] if value not in ("?", ".")]
+    partial = sum(abs(float(value) - 1.0) > _OCCUPANCY_TOLERANCE for value in occupancies)
+    return f"has {partial} partially occupied sites; make an ordered model of it first" if partial else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float))
+
+
 def _plain_structure(atoms: Atoms) -> orm.StructureData:
-    """Return atoms as a node; tags would become kinds of their own."""
-    plain = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    """Return atoms of a crystal as a node; tags would become kinds of their own."""
+    plain = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
     return orm.StructureData(ase=plain)
 
 
@@ -121,6 +152,22 @@ def code_node(codes: Mapping[str, Any], key: str) -> orm.AbstractCode | None:
     if isinstance(code, str):
         return orm.load_code(code)
     return code
+
+
+def without_cp2k(protocol: str | None, overrides: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return overrides for a run without CP2K: tblite makes the labels where the protocol's are GFN1-xTB.
+
+    :param protocol: name of a protocol, None for the default
+    :param overrides: of the run, which go over these changes; those that state a level are returned as they are
+    :raises ValueError: if the protocol is unknown
+    """
+    own = dict(overrides or {})
+    if "level" in own or resolve(protocol)["level"] != _STARTER_LEVEL:
+        return own
+    changes = load_changes("without_cp2k")
+    if isinstance(own.get("fine_tune"), Mapping):
+        own["fine_tune"] = {**changes["fine_tune"], **own["fine_tune"]}
+    return {**changes, **own}
 
 
 def common_inputs(

@@ -142,7 +142,7 @@ class LabelWorkChain(RollingWindow):
         spec.output(
             "failures",
             valid_type=orm.Dict,
-            help="Structures without a label, by name: reason, exit_status and pk of what failed.",
+            help="Structures without a label, by name: reason, exit_status and uuid of what failed.",
         )
         spec.output(
             "flagged",
@@ -314,8 +314,8 @@ class LabelWorkChain(RollingWindow):
             node = nodes.get(first)
             reason = "not tried, for too many others had failed" if node is None else _failure(node)
             if node is None or reason is not None:
-                status, pk = (None, None) if node is None else (node.exit_status, node.pk)
-                failures[key] = {"reason": reason, "exit_status": status, "pk": pk}
+                status, uuid = (None, None) if node is None else (node.exit_status, node.uuid)
+                failures[key] = {"reason": reason, "exit_status": status, "uuid": uuid}
             elif first == key:
                 labels[key] = node.outputs.label
             else:

@@ -80,7 +80,13 @@ def equilibrated_charges(structure: orm.StructureData) -> orm.List:
     :return: charge of each atom in e, in the structure's order
     :raises ImportError: if pyeqeq is not installed
     """
-    from pyeqeq import run_on_cif
+    try:
+        from pyeqeq import run_on_cif
+    except ImportError as error:
+        raise ImportError(
+            f"these charges need the package pyeqeq, which cannot be imported ({error}): install it with "
+            "`pip install pybind11 setuptools` and `pip install --no-build-isolation pyeqeq`"
+        ) from error
 
     with TemporaryDirectory() as folder:
         file = Path(folder) / "structure.cif"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 
 import ase.build
@@ -13,6 +14,7 @@ import pytest
 import yaml
 from aiida import orm
 from aiida.common.links import LinkType
+from aiida.manage import get_manager
 from ase.calculators.singlepoint import SinglePointCalculator
 from click.testing import CliRunner
 
@@ -157,6 +159,10 @@ def test_report(run: orm.WorkChainNode, tmp_path: Path) -> None:
     assert out.read_text(encoding="utf-8").startswith("\n<!doctype html>") or "<!doctype html>" in out.read_text()
 
 
+def test_a_report_where_nothing_can_be_written(run: orm.WorkChainNode) -> None:
+    assert "the report cannot be written: " in invoke("report", run.pk, "--out", "/nonexist/a.html", code=1)
+
+
 def test_a_node_that_is_no_process_is_refused(run: orm.WorkChainNode) -> None:
     assert "Invalid value for 'PROCESS'" in invoke("summary", run.inputs.structure.pk, code=2)
 
@@ -205,7 +211,7 @@ def test_labels_list(labels: list[DftLabelData]) -> None:
 
 def test_labels_export_holds_every_label_as_it_is(labels: list[DftLabelData], tmp_path: Path) -> None:
     out = tmp_path / "all.extxyz"
-    text = invoke("labels", "export", "--out", out)
+    text = invoke("labels", "export", "--out", out, "--all-levels")
     assert f"3 labels written to {out}" in text
     assert f"left out: label {labels[3].uuid}" in text
     frames = ase.io.read(out, index=":")
@@ -229,9 +235,48 @@ def test_labels_export_holds_every_label_as_it_is(labels: list[DftLabelData], tm
 
 def test_labels_export_is_the_same_every_time(labels: list[DftLabelData], tmp_path: Path) -> None:
     first, second = tmp_path / "first.extxyz", tmp_path / "second.extxyz"
-    invoke("labels", "export", "--out", first)
-    invoke("labels", "export", "--out", second)
+    invoke("labels", "export", "--out", first, "--all-levels")
+    invoke("labels", "export", "--out", second, "--all-levels")
     assert first.read_bytes() == second.read_bytes() != b""
+
+
+def test_labels_export_mixes_no_levels_unasked(labels: list[DftLabelData], tmp_path: Path) -> None:
+    out = tmp_path / "all.extxyz"
+    out.write_text("from before", encoding="utf-8")
+    text = invoke("labels", "export", "--out", out, code=1)
+    assert "GFN1-xTB 5f0c9d1e: 3 labels" in text
+    assert "PBE-D3 0badc0ff: 1 labels" in text
+    assert out.read_text(encoding="utf-8") == "from before"
+    assert "2 labels written" in invoke("labels", "export", "--out", out, "--level", "5f0c")
+
+
+def test_labels_export_of_nothing_is_an_error_that_says_what_there_is(
+    labels: list[DftLabelData], tmp_path: Path, aiida_profile
+) -> None:
+    out = tmp_path / "all.extxyz"
+    out.write_text("from before", encoding="utf-8")
+    text = invoke("labels", "export", "--out", out, "--level", "B3LYP", "--round", 3, code=1)
+    assert "no label with --level B3LYP --round 3; of the 4" in text
+    assert "levels: GFN1-xTB 5f0c9d1e (3), PBE-D3 0badc0ff (1)" in text
+    assert "rounds: none" in text
+    assert "qualities: good (4)" in text
+    assert out.read_text(encoding="utf-8") == "from before"
+    assert "levels: GFN1-xTB 5f0c9d1e (3)" in invoke("labels", "list", "--level", "B3LYP")
+    aiida_profile.reset_storage()
+    assert "there is no label in this profile" in invoke("labels", "export", "--out", out, code=1)
+
+
+@pytest.mark.parametrize("name", ["gfn1-xtb", "GFN1-XTB", "5F0C"])
+def test_a_level_is_found_in_small_letters_too(labels: list[DftLabelData], name: str) -> None:
+    assert count_of("--level", name) == "3 labels"
+
+
+def test_a_level_is_found_by_the_name_of_its_file(labels: list[DftLabelData], tmp_path: Path) -> None:
+    file = tmp_path / "pbe.extxyz"
+    invoke("labels", "export", "--out", file, "--level", "gfn1-xtb")
+    invoke("labels", "import", file, "--level", "pbe-d3", "--origin", "a test")
+    assert count_of("--level", "PBE-D3(BJ)/DZVP-MOLOPT-SR-GTH/600Ry") == "2 labels"
+    assert count_of("--level", "pbe-d3") == "3 labels"  # and the one that is called PBE-D3
 
 
 def count_of(*options: object) -> str:
@@ -261,6 +306,30 @@ def test_labels_are_chosen_by_system_loading_and_round(
     assert "is no chemical formula" in invoke("labels", "list", "--system", "Al4(", code=1)
 
 
+def test_labels_of_a_validation_are_told_from_those_to_train_on(
+    labels: list[DftLabelData], dataset: LabelledDatasetData, tmp_path: Path
+) -> None:
+    """They are of no round, so that `--round 0` gives what the first round trained on."""
+    info = {"group": "md_300K_1CO2", "loading": 1, "framework_atoms": 40}
+    pairs = [(label.structure, label) for label in labels[:3:2]]
+    apart = LabelledDatasetData.from_labels([(labels[1].structure, labels[1])], infos=[info]).store()
+    also = LabelledDatasetData.from_labels(pairs, infos=[info, info]).store()
+    validation = orm.WorkChainNode()
+    validation.set_process_label("ValidationWorkChain")
+    validation.store()
+    for index, node in enumerate((apart, also)):
+        node.base.links.add_incoming(validation, LinkType.RETURN, f"dataset_{index}")
+    assert count_of("--round", 0) == count_of("--purpose", "validation") == "1 labels"
+    assert count_of("--purpose", "training") == "2 labels"
+    line = next(line for line in invoke("labels", "list").splitlines() if labels[1].uuid in line)
+    assert line.split()[6:9] == ["1", "-", "validation"]
+    out = tmp_path / "all.extxyz"
+    assert "1 of them are what models were validated on" in invoke("labels", "export", "-o", out, "--all-levels")
+    purposes = {frame.info["label_uuid"]: frame.info["purpose"] for frame in ase.io.read(out, index=":")}
+    assert [purposes[label.uuid] for label in labels[:3]] == ["training", "validation", "training"]
+    assert f"{apart.uuid} <{apart.pk}>, frame 0, of a validation" in invoke("labels", "show", labels[1].uuid)
+
+
 def test_labels_are_chosen_by_quality(labels: list[DftLabelData], tmp_path: Path) -> None:
     bounds = {"max_force": sorted(label.max_force for label in labels)[-1] - 1e-6, "include_flagged": False}
     flagged = check_labels(orm.Dict(bounds), labels={f"frame_{i}": label for i, label in enumerate(labels)})
@@ -271,7 +340,7 @@ def test_labels_are_chosen_by_quality(labels: list[DftLabelData], tmp_path: Path
     line = next(line for line in invoke("labels", "list").splitlines() if row["label"] in line)
     assert "FLAGGED: a force of" in line
     out = tmp_path / "good.extxyz"
-    invoke("labels", "export", "--out", out, "--quality", "good")
+    invoke("labels", "export", "--out", out, "--quality", "good", "--all-levels")
     assert row["label"] not in out.read_text()
 
 
@@ -295,7 +364,7 @@ def test_labels_show_everything(labels: list[DftLabelData], dataset: LabelledDat
 
 def test_labels_import_what_was_exported(labels: list[DftLabelData], tmp_path: Path) -> None:
     out, again = tmp_path / "all.extxyz", tmp_path / "again.extxyz"
-    invoke("labels", "export", "--out", out)
+    invoke("labels", "export", "--out", out, "--all-levels")
     text = invoke("labels", "import", out, "--level", "PBE/PAW", "--program", "VASP", "--origin", "A. Person 2020")
     assert "3 labels imported at PBE/PAW" in text
     invoke("labels", "export", "--out", again, "--level", "PBE/PAW")
@@ -331,6 +400,28 @@ def test_labels_import_takes_the_keys_of_the_file(labels: list[DftLabelData], tm
     assert "for a level of another program name the program, too" in message
 
 
+def test_labels_are_not_imported_twice(labels: list[DftLabelData], tmp_path: Path) -> None:
+    out = tmp_path / "all.extxyz"
+    invoke("labels", "export", "--out", out, "--level", "gfn1-xtb")
+    options = ("--level", "B3LYP", "--program", "CRYSTAL", "--origin", "x")
+    assert "note: 2 frames say that they are of the level GFN1-xTB, not B3LYP" in invoke(
+        "labels", "import", out, *options
+    )
+    text = invoke("labels", "import", out, *options, code=1)
+    assert "2 of 2 frames are labels of this level here already (frame 0 is label " in text
+    assert count_of("--level", "B3LYP") == "2 labels"
+    assert "2 labels imported" in invoke("labels", "import", out, "--level", "PBE", *options[2:])
+
+
+@pytest.mark.parametrize("value", ["unknown", "nan"])
+def test_labels_import_refuses_what_is_no_number(labels: list[DftLabelData], tmp_path: Path, value: str) -> None:
+    out = tmp_path / "all.extxyz"
+    invoke("labels", "export", "--out", out, "--level", "PBE-D3")
+    out.write_text(re.sub(r"REF_energy=\S+", f"REF_energy={value}", out.read_text(encoding="utf-8")), encoding="utf-8")
+    text = invoke("labels", "import", out, "--level", "pbe-d3", "--origin", "x", code=1)
+    assert "all.extxyz: frame 0 has an energy or a force that is not a number; leave it out" in text
+
+
 # --------------------------------------------------------------------------------------------------------------- run
 
 
@@ -348,9 +439,10 @@ def worker(aiida_profile, aiida_computer_local) -> orm.InstalledCode:
 
 def test_run_says_that_there_is_no_code(aiida_profile) -> None:
     aiida_profile.reset_storage()
+    name = get_manager().get_profile().name
     text = invoke("run", CIF, code=1)
-    assert "no code 'worker@localhost'" in text
-    assert "mofmace setup" in text
+    assert f"no code 'worker@localhost' in profile `{name}`" in text
+    assert f"`mofmace -p {name} setup`" in text
 
 
 def test_run_asks_for_what_uff_needs(worker, tmp_path: Path) -> None:

@@ -75,6 +75,14 @@ def test_charges_of_a_calculation(aiida_profile_clean: object) -> None:
         assert charges_of(structure, CIF, str(node.pk)).get_list() == CHARGES
 
 
+def test_no_page_of_warnings_stands_before_a_message(tmp_path: Path) -> None:
+    """aiida-lsmo asks for nodes by the names that they had in AiiDA 1."""
+    command = [sys.executable, "-c", "import aiida_mofmace.workflows.uff_isotherm"]
+    environment = os.environ | {"AIIDA_PATH": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert "Deprecation" not in done.stderr
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
     """A configuration of its own with a running daemon."""

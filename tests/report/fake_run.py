@@ -203,7 +203,7 @@ class FakeRun:
                 message=message,
             )
             if bad:
-                failures[key] = {"reason": message, "exit_status": status, "pk": base.pk}
+                failures[key] = {"reason": message, "exit_status": status, "uuid": base.uuid}
                 self.log(base, f"{message}; giving up", "WARNING")
                 continue
             job = self.process("Cp2kLabelCalculation", base, "iteration_01", {"structure": structure}, minutes=0.03)

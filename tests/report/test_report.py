@@ -401,3 +401,15 @@ def test_one_sample_has_no_error(aiida_profile) -> None:
     assert [p["loading_mol_per_kg_error"] for p in collect(chain)["isotherm"]["points"]] == [None, 0.0]
     assert re.search(r"0\.1 bar +2\.00 mol/kg .*not converged", summary(chain))
     assert "finished with a warning, exit status 701" in render(collect(chain))
+
+
+def test_a_part_alone_lacks_nothing_of_the_whole(aiida_profile) -> None:
+    """An isotherm by itself has no labels and no validation; a run that never came to its labels has none either."""
+    alone = FakeRun().process("MDGCMCIsothermWorkChain", None, "isotherm", {})
+    text = summary(alone)
+    assert "Labels" not in text
+    assert "validated" not in text
+    assert "The isotherm was not computed" in text
+    whole = summary(FakeRun().process("MofMaceWorkChain", None, "run", {}))
+    assert "Labels      0 made" in whole
+    assert "The model was not validated" in whole

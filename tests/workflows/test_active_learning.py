@@ -241,7 +241,7 @@ def test_a_whole_round(chain: Any) -> None:
     assert LabelWorkChain.spec().inputs.validate(inputs) is None
     structures = chain.ctx.selection.outputs.structures
     labels = {name: label_of(structures[name]) for name in ("frame_0000", "frame_0002")}
-    failures = orm.Dict({"frame_0001": {"reason": "SCF", "exit_status": 450, "pk": 1}})
+    failures = orm.Dict({"frame_0001": {"reason": "SCF", "exit_status": 450, "uuid": "1"}})
     chain.ctx.labels = finished(LabelWorkChain, {"labels": labels, "failures": failures})
     assert chain.inspect_labels() is None
     assert (chain.ctx.dataset.n_frames, chain.ctx.dataset.rounds) == (4, [2, 2])

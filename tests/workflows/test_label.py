@@ -63,7 +63,7 @@ def test_one_of_three_fails_and_the_others_are_had(
     job, rescue = called["label_0001"], called["label_0001_rescue"]
     assert job.inputs.structure.uuid == structures["b_overlap"].uuid
     assert rescue.inputs.failed_run.creator.uuid == job.uuid
-    assert rescue.pk == failures["b_overlap"]["pk"]
+    assert rescue.uuid == failures["b_overlap"]["uuid"]
     assert children(rescue) == {}, "a wrong input is not tried again"
     assert called["label_0002"].label == "GFN1-xTB of c_water"
     assert called["label_0002"].ctime > min(called[key].mtime for key in ("label_0000", "label_0001"))
@@ -90,7 +90,7 @@ def test_nothing_more_is_submitted_once_the_fraction_is_out_of_reach(
     assert failures["c_water"] == {
         "reason": "not tried, for too many others had failed",
         "exit_status": None,
-        "pk": None,
+        "uuid": None,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from aiida import orm
 from aiida_mofmace.data.label import DftLabelData
 from aiida_mofmace.data.level import LevelOfTheory
 from aiida_mofmace.workflows.inputs import gas_node
-from aiida_mofmace.workflows.label_references import binding_energy, lone_molecule
+from aiida_mofmace.workflows.label_references import binding_energy, equilibrated_charges, lone_molecule
 
 CELL = [[7.1, 0.0, 0.0], [-0.8, 7.5, 0.0], [-3.1, -3.4, 10.1]]
 
@@ -47,3 +48,9 @@ def test_binding_energy_is_that_of_one_molecule(aiida_profile: Any) -> None:
         binding_energy(**(labels | {"molecule": label(["C", "O"], -5.0)}))
     with pytest.raises(ValueError, match="different levels of theory"):
         binding_energy(**(labels | {"molecule": label(molecule, -5.0, "pbe-d3")}))
+
+
+def test_quick_charges_say_what_they_need(water: orm.StructureData, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyeqeq", None)
+    with pytest.raises(ImportError, match=r"need the package pyeqeq, which cannot be imported .*pip install"):
+        equilibrated_charges(water)

@@ -391,7 +391,8 @@ def test_a_first_step_that_ends_badly(lammps: dict[str, Any], status: int, expec
     kept = serialize.deserialize_unsafe(serialize.serialize(chain.ctx))  # as a daemon does between two steps
     assert (kept["parameters"].uuid, kept["options"]) == (chain.ctx.parameters.uuid, chain.ctx.options)
     chain.ctx.start = finished(MdGcmcCalculation, {}, exit_status=status, message="killed")
-    assert chain.inspect_start() == getattr(chain.exit_codes, expected).format(message=f"<{chain.ctx.start.pk}> killed")
+    message = f"<{chain.ctx.start.uuid[:13]}> killed"
+    assert chain.inspect_start() == getattr(chain.exit_codes, expected).format(message=message)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from aiida_mofmace.workflows.validation import ValidationWorkChain
 
 from .steps import dataset_of, finished, label_of, loaded, mil_120, process_of, trajectory
 
-FAILURE = {"frame_0001": {"reason": "SCF", "exit_status": 450, "pk": 1}}
+FAILURE = {"frame_0001": {"reason": "SCF", "exit_status": 450, "uuid": "1"}}
 
 
 def start(codes: dict[str, Any], **arguments: Any) -> Any:

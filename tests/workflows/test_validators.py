@@ -115,6 +115,45 @@ def test_cif_without_cell(tmp_path: Path) -> None:
         structure_from_cif(cif(tmp_path, "_cell_length_a ", "_cell_measurement_a "))
 
 
+AL1 = "Al  Al1       1.0  0.2915539999999998  0.2886620066666671  0.5831669999999998  1.0000"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("_cell_length_a       7.107516843107009", "_cell_length_a ?", "no number as _cell_length_a; state the cell"),
+        (AL1, AL1.replace("0.2915539999999998", "?"), "has 1 sites without coordinates"),
+        (AL1, AL1.replace("Al  Al1 ", "Xx  Xx1 "), "no known element: Xx"),
+        (AL1, AL1.replace("0.5831669999999998  1.0000", ""), "cannot be read as a CIF .*is the file complete"),
+        (AL1, AL1.replace("1.0000", "much"), "cannot be read as a CIF .*much"),
+    ],
+)
+def test_cif_with_what_is_no_number_and_no_element(tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^changed\.cif .*{message}"):
+        structure_from_cif(cif(tmp_path, old, new))
+
+
+def test_a_cif_that_was_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "changed.cif"
+    path.write_text(MIL_120.read_text(encoding="utf-8").rstrip()[:-20], encoding="utf-8")
+    with pytest.raises(ValueError, match=r"^changed\.cif cannot be read as a CIF .*is the file complete"):
+        structure_from_cif(path)
+
+
+@pytest.mark.parametrize("content", [b"Dear colleague,\n", b"\x00\xff\xfe\x01" * 9, b"{}"])
+def test_a_file_that_is_no_cif(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "changed.cif"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"^changed\.cif (cannot be read as a CIF|holds 0 structures)"):
+        structure_from_cif(path)
+
+
+@pytest.mark.parametrize("occupancy", [".", "?"])
+def test_an_occupancy_that_is_not_stated_is_one(aiida_profile: Any, tmp_path: Path, occupancy: str) -> None:
+    structure = structure_from_cif(cif(tmp_path, AL1, AL1.replace("1.0000", occupancy)))
+    assert structure.get_ase() == structure_from_cif(MIL_120).get_ase()
+
+
 def test_cif_without_structure_and_missing_file(tmp_path: Path) -> None:
     (tmp_path / "empty.cif").write_text("data_nothing\n_cell_length_a 5\n", encoding="utf-8")
     with pytest.raises(ValueError, match="holds 0 structures"):
