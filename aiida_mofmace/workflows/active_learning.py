@@ -20,7 +20,7 @@ from .checks import check_learning, check_loadings, check_model
 from .committee_base import CommitteeBaseWorkChain
 from .diversity_select_base import DiversitySelectBaseWorkChain
 from .fine_tune_committee import FineTuneCommitteeWorkChain
-from .functions import add_round, append_labels, gather_failures
+from .functions import add_round, gather_failures, with_labels
 from .harvest import reason, runs_with_frames
 from .inputs import common_inputs, training_inputs
 from .isolated_atoms import IsolatedAtomsWorkChain, isolated_atoms_inputs, with_atomic_energies
@@ -35,7 +35,7 @@ from .worker_base import layer_inputs
 
 __all__ = ["ActiveLearningWorkChain"]
 
-CONVERGED, MAX_ROUNDS, NO_CANDIDATES = "converged", "max_rounds", "no_candidates"
+CONVERGED, MAX_ROUNDS, NO_CANDIDATES, ABOVE_WINDOW = "converged", "max_rounds", "no_candidates", "above_window"
 
 
 def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
@@ -89,7 +89,7 @@ class ActiveLearningWorkChain(RollingWindow):
             "calibration", valid_type=orm.Dict, required=False, help="Of the last committee, on its test frames."
         )
         spec.output("learning_curve", valid_type=orm.Dict, help="Labels, errors in meV and Å, deviations by round.")
-        spec.output("stop_reason", valid_type=orm.Str, help="converged, max_rounds or no_candidates.")
+        spec.output("stop_reason", valid_type=orm.Str, help="converged, max_rounds, no_candidates or above_window.")
         spec.output("failures", valid_type=orm.Dict, help="Labels that could not be had, with reason.")
         spec.outline(
             cls.setup,
@@ -112,6 +112,8 @@ class ActiveLearningWorkChain(RollingWindow):
         spec.exit_code(304, "ERROR_SELECTION_FAILED", message="The selection of round {number} failed: {message}")
         spec.exit_code(305, "ERROR_LABELS_FAILED", message="The labels of round {number} failed: {message}")
         spec.exit_code(306, "ERROR_ATOMS_FAILED", message="The energies of the isolated atoms failed: {message}")
+        above = "All {count} frames that round {number} is unsure of lie above the window: label more, or widen it."
+        spec.exit_code(701, "WARNING_ABOVE_WINDOW", message=above)
 
     @classmethod
     def get_builder_from_protocol(
@@ -321,7 +323,7 @@ class ActiveLearningWorkChain(RollingWindow):
         if unsure < self.ctx.parameters["active_learning"]["converged_fraction"] * results["n_frames"]:
             self.ctx.stop_reason = CONVERGED
         elif "candidates" not in node.outputs:
-            self.ctx.stop_reason = NO_CANDIDATES
+            self.ctx.stop_reason = NO_CANDIDATES if results["inside"] else ABOVE_WINDOW
         return None
 
     def has_candidates(self) -> bool:
@@ -363,21 +365,14 @@ class ActiveLearningWorkChain(RollingWindow):
         return {"labels": self.submit(LabelWorkChain, inputs)}
 
     def inspect_labels(self) -> ExitCode | None:
-        """Put the new labels behind the dataset."""
+        """Put the new labels behind the dataset, those of a round with too few of them as well."""
         node = self.ctx.labels
-        if not node.is_finished_ok:
-            return self._failure("ERROR_LABELS_FAILED", reason(node))
-        self.ctx.failures[self._round] = node.outputs.failures
-        self.ctx.dataset = append_labels(
-            selection=self.ctx.selection.outputs.results,
-            structures=dict(self.ctx.selection.outputs.structures),
-            labels=dict(node.outputs.labels),
-            **given(node.outputs, "flagged"),
-            previous=self.ctx.dataset,
-        )
-        return None
+        self.ctx.failures |= {self._round: node.outputs.failures} if "failures" in node.outputs else {}
+        selected = self.ctx.selection.outputs
+        self.ctx.dataset = with_labels(self.ctx.dataset, selected.results, dict(selected.structures), node.outputs)
+        return None if node.is_finished_ok else self._failure("ERROR_LABELS_FAILED", reason(node))
 
-    def results(self) -> None:
+    def results(self) -> ExitCode | None:
         """Hand out dataset, committee, learning curve and the reason of the end."""
         if self.ctx.stop_reason != MAX_ROUNDS:
             # The round that ended it all has explored, but trained nothing.
@@ -386,6 +381,10 @@ class ActiveLearningWorkChain(RollingWindow):
         self._hand_out()
         self.out("stop_reason", orm.Str(self.ctx.stop_reason).store())
         self.report(f"active learning ended in round {self.ctx.number}: {self.ctx.stop_reason}")
+        if self.ctx.stop_reason != ABOVE_WINDOW:
+            return None
+        code: ExitCode = self.exit_codes.WARNING_ABOVE_WINDOW
+        return code.format(number=self.ctx.number, count=exploration["above"])
 
     def _add_round(self, **nodes: Any) -> orm.Dict:
         earlier = {} if self.ctx.curve is None else {"curve": self.ctx.curve}

@@ -20,6 +20,7 @@ from aiida_mofmace.worker.kernels.rattling import rattled_frames
 from aiida_mofmace.worker.kernels.uncertainty import calibrate
 
 from .label_quality import names_left_out
+from .ports import given
 
 __all__ = [
     "add_round",
@@ -34,6 +35,7 @@ __all__ = [
     "rattle",
     "rattle_gas",
     "training_errors",
+    "with_labels",
 ]
 
 _REPLAY_HEAD = "pt_head"
@@ -55,6 +57,23 @@ def append_labels(selection: orm.Dict, **nodes: Any) -> LabelledDatasetData:
         for name in names
     ]
     return LabelledDatasetData.from_labels(pairs, previous=nodes.get("previous"), infos=infos)
+
+
+def with_labels(
+    previous: LabelledDatasetData | None, selection: orm.Dict, structures: Mapping[str, orm.StructureData], outputs: Any
+) -> LabelledDatasetData | None:
+    """Return a dataset with the labels of a round behind it, also of a round with too few; as it is without any.
+
+    :param selection: as of :func:`append_labels`
+    :param outputs: of what made the labels: perhaps ``labels`` and ``flagged``
+    """
+    flagged = given(outputs, "flagged")
+    labels = dict(outputs["labels"]) if "labels" in outputs else {}
+    if not set(labels) - names_left_out(flagged.get("flagged")):
+        return previous
+    earlier = {} if previous is None else {"previous": previous}
+    dataset: LabelledDatasetData = append_labels(selection, structures=structures, labels=labels, **flagged, **earlier)
+    return dataset
 
 
 @calcfunction

@@ -28,7 +28,7 @@ from .checks import (
     check_rigid_gas,
 )
 from .diversity_select_base import DiversitySelectBaseWorkChain
-from .functions import append_labels, gather_failures
+from .functions import gather_failures, with_labels
 from .harvest import reason
 from .inputs import common_inputs, lammps_inputs, monte_carlo_inputs, training_inputs
 from .isotherm import MDGCMCIsothermWorkChain
@@ -163,6 +163,9 @@ class MofMaceWorkChain(WorkChain):
         spec.exit_code(305, "ERROR_VALIDATION_FAILED", message="There is a model, but its validation failed: {message}")
         spec.exit_code(306, "ERROR_ISOTHERM_FAILED", message="There is a model, but its isotherm failed: {message}")
         spec.exit_code(701, "WARNING_ISOTHERM", message="All parts are done, but look at the isotherm: {message}")
+        spec.exit_code(
+            702, "WARNING_ACTIVE_LEARNING", message="All parts are done, but do not trust the model: {message}"
+        )
 
     @classmethod
     def get_builder_from_protocol(
@@ -281,32 +284,29 @@ class MofMaceWorkChain(WorkChain):
         node = self.ctx.labels
         if "failures" in node.outputs:
             self.ctx.failures["first"] = node.outputs.failures
-        if not node.is_finished_ok:
-            return self._exit("ERROR_LABELS_FAILED", node)
-        self.ctx.dataset = append_labels(
-            selection=self.ctx.selection.outputs.results,
-            structures=dict(self.ctx.selection.outputs.structures),
-            labels=dict(node.outputs.labels),
-            **given(node.outputs, "flagged"),
-        )
+        selected = self.ctx.selection.outputs
+        dataset = with_labels(None, selected.results, dict(selected.structures), node.outputs)
         if "aimd" in self.ctx.sampling.outputs:
-            self._append_ab_initio(self.ctx.sampling.outputs.aimd)
-        message = check_training_size(self.ctx.dataset.n_frames, self.ctx.parameters["fine_tune"])
-        if message is None:
-            return None
-        self.out("dataset", self.ctx.dataset)
-        code: ExitCode = self.exit_codes.ERROR_LABELS_FAILED
-        return code.format(message=message)
+            dataset = self._with_ab_initio(dataset, self.ctx.sampling.outputs.aimd)
+        self.ctx.dataset = dataset
+        code: ExitCode | None = None
+        if not node.is_finished_ok:
+            code = self._exit("ERROR_LABELS_FAILED", node)
+        elif message := check_training_size(dataset.n_frames if dataset else 0, self.ctx.parameters["fine_tune"]):
+            code = self.exit_codes.ERROR_LABELS_FAILED.format(message=message)
+        if code is not None:
+            self.out_many({"dataset": dataset} if dataset else {})
+            self.out("failures", gather_failures(**self.ctx.failures))
+        return code
 
-    def _append_ab_initio(self, aimd: Mapping[str, Any]) -> None:
+    def _with_ab_initio(self, dataset: LabelledDatasetData | None, aimd: Mapping[str, Any]) -> Any:
         """Put the frames of ab initio MD, which are labels already, behind the first labels."""
         if "labels" not in aimd:
-            return
-        known = {"structures": dict(aimd["structures"]), "labels": dict(aimd["labels"])}
-        self.ctx.dataset = append_labels(
-            selection=aimd["selection"], previous=self.ctx.dataset, **known, **given(aimd, "flagged")
-        )
-        self.report(f"{len(known['labels'])} labels from ab initio MD, {self.ctx.dataset.n_frames} in all")
+            return dataset
+        both = with_labels(dataset, aimd["selection"], dict(aimd["structures"]), aimd)
+        taken, before = (0 if each is None else each.n_frames for each in (both, dataset))
+        self.report(f"{taken - before} of {len(aimd['labels'])} labels from ab initio MD are taken, {taken} in all")
+        return both
 
     def run_active_learning(self) -> dict[str, Any]:
         """Train, explore, label and train again."""
@@ -325,6 +325,10 @@ class MofMaceWorkChain(WorkChain):
             self.ctx.failures["active_learning"] = node.outputs.failures
         outputs = self.exposed_outputs(node, ActiveLearningWorkChain)
         self.out_many({"dataset": self.ctx.dataset, **outputs})
+        if node.exit_status == ActiveLearningWorkChain.exit_codes.WARNING_ABOVE_WINDOW.status:
+            self.report(f"WARNING: {node.exit_message}")
+            self.ctx.exit_code = self._exit("WARNING_ACTIVE_LEARNING", node)
+            return None
         return None if node.is_finished_ok else self._exit("ERROR_ACTIVE_LEARNING_FAILED", node)
 
     def run_validation(self) -> dict[str, Any]:
@@ -377,8 +381,9 @@ class MofMaceWorkChain(WorkChain):
         if "uff" in self.ctx and "isotherm" in self.ctx.uff.outputs:
             self.out(_UFF, self.ctx.uff.outputs.isotherm)
         self.out_many(self.exposed_outputs(node, MDGCMCIsothermWorkChain))
-        if not node.is_finished_ok and self.ctx.exit_code is None:
-            is_warning = node.is_finished and node.exit_status // 100 == 7
+        is_warning = node.is_finished and node.exit_status // 100 == 7
+        earlier = self.ctx.exit_code
+        if not node.is_finished_ok and (earlier is None or (earlier.status // 100 == 7 and not is_warning)):
             self.ctx.exit_code = self._exit("WARNING_ISOTHERM" if is_warning else "ERROR_ISOTHERM_FAILED", node)
 
     def results(self) -> ExitCode | None:

@@ -18,7 +18,7 @@ from aiida_mofmace.data.model import MaceModelData
 
 from .checks import check_code_for_level, check_loadings, check_model
 from .committee_base import CommitteeBaseWorkChain
-from .functions import append_labels, compare_with_labels, draw_frames
+from .functions import compare_with_labels, draw_frames, with_labels
 from .harvest import reason, runs_with_frames
 from .inputs import common_inputs, foundation_model
 from .jobs import child_seed, committee_inputs, label_inputs, md_inputs, md_key
@@ -165,17 +165,14 @@ class ValidationWorkChain(RollingWindow):
     def inspect_labels(self) -> ExitCode | None:
         """Put the labels into a dataset of their own, which nothing is trained on."""
         node = self.ctx.labels
+        self.out_many(given(node.outputs, "failures"))
+        self.ctx.dataset = with_labels(
+            None, self.ctx.drawn["selection"], dict(self.ctx.drawn["structures"]), node.outputs
+        )
+        self.out_many({"dataset": self.ctx.dataset} if self.ctx.dataset else {})
         if not node.is_finished_ok:
             code: ExitCode = self.exit_codes.ERROR_LABELS_FAILED
             return code.format(message=reason(node))
-        self.out("failures", node.outputs.failures)
-        self.ctx.dataset = append_labels(
-            selection=self.ctx.drawn["selection"],
-            structures=dict(self.ctx.drawn["structures"]),
-            labels=dict(node.outputs.labels),
-            **given(node.outputs, "flagged"),
-        )
-        self.out("dataset", self.ctx.dataset)
         self.open_window(["before", "after"], self.ctx.parameters["resources"]["max_concurrent"])
         return None
 

@@ -173,7 +173,8 @@ def test_a_machine_that_fails_in_an_evaluation(
     [
         ((95, 5, 0), True, "converged"),
         ((90, 5, 5), True, None),
-        ((50, 0, 50), False, "no_candidates"),
+        ((50, 0, 50), False, "above_window"),
+        ((50, 50, 0), False, "no_candidates"),
         ((0, 100, 0), True, None),
     ],
 )
@@ -271,6 +272,37 @@ def test_the_round_that_converges_is_on_the_curve(chain: Any) -> None:
     assert (last["round"], last["below"], last["force_mae_mev_per_ang"]) == (1, 99, None)
 
 
+def test_a_committee_without_any_common_opinion_is_no_end_to_be_content_with(chain: Any) -> None:
+    chain.ctx.committee = evaluation(0, 0, 100, candidates=False)
+    chain.inspect_committee()
+    assert not chain.should_run_round()
+    code = chain.results()
+    assert (code.status, "All 100 frames" in code.message) == (701, True)
+    assert chain.outputs["stop_reason"].value == "above_window"
+    assert "dataset" in chain.outputs
+
+
+def test_labels_of_a_round_with_too_few_of_them_are_kept(chain: Any) -> None:
+    chain.ctx.selection = selection(3)
+    labels = {"frame_0001": label_of(chain.ctx.selection.outputs.structures.frame_0001)}
+    failures = {"frame_0000": {"reason": "it did not converge", "exit_status": 501}}
+    outputs = {"labels": labels, "failures": orm.Dict(failures), "flagged": orm.Dict({})}
+    chain.ctx.labels = finished(LabelWorkChain, outputs, exit_status=501, message="1 of 3")
+    code = chain.inspect_labels()
+    assert (code.status, chain.outputs["dataset"].n_frames) == (305, 3)
+    assert chain.outputs["failures"].get_dict() == {"round_01_frame_0000": failures["frame_0000"]}
+
+
+def test_labels_that_are_all_flagged_leave_the_dataset_as_it_is(chain: Any) -> None:
+    chain.ctx.selection = selection(1)
+    labels = {"frame_0000": label_of(chain.ctx.selection.outputs.structures.frame_0000)}
+    flagged = orm.Dict({"frame_0000": {"reasons": ["the forces are too large"], "left_out": True}})
+    outputs = {"labels": labels, "failures": orm.Dict({}), "flagged": flagged}
+    chain.ctx.labels = finished(LabelWorkChain, outputs, exit_status=503, message="all flagged")
+    assert chain.inspect_labels().status == 305
+    assert chain.outputs["dataset"].n_frames == 2
+
+
 def test_nothing_new_among_the_candidates(chain: Any) -> None:
     chain.ctx.committee = evaluation(10, 90, 0)
     chain.ctx.selection = finished(DiversitySelectBaseWorkChain, exit_status=320, message="none differs")
@@ -289,6 +321,7 @@ def test_nothing_new_among_the_candidates(chain: Any) -> None:
     ],
 )
 def test_a_failed_part_is_named(chain: Any, step: str, attribute: str, process_class: Any, status: int) -> None:
+    chain.ctx.selection = selection(1)
     chain.ctx[attribute] = finished(process_class, {}, exit_status=399, message="it broke")
     code = getattr(chain, step)()
     assert code.status == status

@@ -257,10 +257,12 @@ def test_sampling_and_main_chain_take_it_in(codes: dict[str, Any]) -> None:
     main.setup()
     main.run_sampling()
     assert SamplingWorkChain.spec().inputs.validate(main.submitted[0][1]) is None
-    main.ctx.dataset = dataset_of([0, 1]).store()
+    before = dataset_of([0, 1]).store()
     sampled = finished(SamplingWorkChain, {"aimd": made})
-    main._append_ab_initio(sampled.outputs.aimd)
-    assert main.ctx.dataset.n_frames == 3, "two of before, and the one that is not flagged"
+    assert main._with_ab_initio(before, sampled.outputs.aimd).n_frames == 3, "one of both is flagged"
+    given = dict(sampled.outputs.aimd) | {"flagged": orm.Dict({name: {"left_out": True} for name in structures})}
+    assert main._with_ab_initio(before, given) is before
+    assert main._with_ab_initio(None, given) is None
 
 
 def test_what_cannot_be_run_is_refused(codes: dict[str, Any]) -> None:

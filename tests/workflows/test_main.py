@@ -128,10 +128,39 @@ def test_an_early_failure_ends_it(
     codes: dict[str, Any], step: str, attribute: str, process_class: Any, status: int
 ) -> None:
     process = start(codes)
+    process.ctx.sampling = finished(SamplingWorkChain)
+    outputs = {"structures": {"frame_0000": orm.StructureData(ase=loaded(0))}, "results": orm.Dict({"selected": []})}
+    process.ctx.selection = finished(DiversitySelectBaseWorkChain, outputs)
     process.ctx[attribute] = finished(process_class, {}, exit_status=399, message="it broke")
     code = getattr(process, step)()
     assert code.status == status
     assert "it broke" in code.message
+
+
+def test_first_labels_that_are_too_few_are_handed_out_with_the_reasons_of_the_others(codes: dict[str, Any]) -> None:
+    process = start(codes)
+    structures = {"frame_0000": orm.StructureData(ase=loaded(0))}
+    rows = [{"group": "md_300K_0CO2", "loading": 0, "framework_atoms": 3}]
+    results = orm.Dict({"selected": rows, "pool": 9})
+    process.ctx.sampling = finished(SamplingWorkChain)
+    process.ctx.selection = finished(DiversitySelectBaseWorkChain, {"structures": structures, "results": results})
+    outputs = {"labels": {"frame_0000": label_of(structures["frame_0000"])}, "failures": orm.Dict(FAILURE)}
+    process.ctx.labels = finished(LabelWorkChain, outputs, exit_status=501, message="only 1 of 9")
+    assert process.inspect_labels().status == 303
+    assert process.outputs["dataset"].n_frames == 1
+    assert process.outputs["failures"].get_dict() == {"first_frame_0001": FAILURE["frame_0001"]}
+
+
+def test_active_learning_without_a_common_opinion_is_a_warning(learned: Any, codes: dict[str, Any]) -> None:
+    """The rest is done, for it may be looked at; an isotherm that failed counts for more."""
+    learned.ctx.active_learning = active_learning(exit_status=701)
+    assert learned.inspect_active_learning() is None
+    learned.ctx.isotherm = isotherm(701, "points above the error")
+    learned.inspect_isotherm()
+    assert learned.ctx.exit_code.status == 702
+    learned.ctx.isotherm = isotherm(301, "it broke")
+    learned.inspect_isotherm()
+    assert learned.ctx.exit_code.status == 306
 
 
 def test_active_learning_that_failed_late_keeps_its_models(codes: dict[str, Any]) -> None:

@@ -127,6 +127,7 @@ def test_a_loading_without_frames(chain: Any) -> None:
 
 
 def test_failed_labels_and_predictions(chain: Any) -> None:
+    chain.ctx.drawn = {"selection": orm.Dict({"selected": []}), "structures": {}}
     chain.ctx.labels = finished(LabelWorkChain, {}, exit_status=501, message="too few")
     assert chain.inspect_labels().status == 302
     nodes = {
