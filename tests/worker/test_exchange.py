@@ -25,6 +25,7 @@ from aiida_mofmace.worker.kernels.loading import place_molecules
 from aiida_mofmace.worker.kernels.model import Evaluation, MaceEvaluator
 from aiida_mofmace.worker.kernels.statistics import estimate_mean
 from aiida_mofmace.worker.kernels.thermodynamics import ideal_gas_number
+from aiida_mofmace.worker.kernels.thermostats import NoseHooverChain
 from aiida_mofmace.worker.programs.hybrid import HybridSimulation
 from aiida_mofmace.worker.programs.simulation import describe_explosion
 from aiida_mofmace.worker.stopping import StopRequest
@@ -193,6 +194,24 @@ def test_momenta_after_exchange(carbon_dioxide: Gas) -> None:
         variance = np.mean(np.array(momenta) ** 2, axis=(0, 2))
         error = expected * np.sqrt(2 / (3 * len(momenta)))
         assert np.all(np.abs(variance - expected) < 4 * error), name
+
+
+def test_a_thermostat_keeps_its_energy_of_motion_in_an_exchange(carbon_dioxide: Gas) -> None:
+    """Its mass goes with the degrees of freedom, so its velocity must change, the one way and the other."""
+    thermostat = NoseHooverChain(TEMPERATURE, 50.0 * units.fs)
+    exchange = make_exchange(carbon_dioxide, BondedMolecules(carbon_dioxide), fugacity=1e7)
+    state = make_state(exchange.potential, carbon_dioxide, loading=8)
+    state.thermostat[1] = [0.3, -0.2, 0.1]
+
+    def energy() -> float:
+        return float(thermostat.masses(state.degrees_of_freedom) @ state.thermostat[1] ** 2)
+
+    before, loadings = energy(), {state.loading}
+    for _ in range(60):
+        exchange.attempt(state)
+        loadings.add(state.loading)
+        assert energy() == pytest.approx(before)
+    assert len(loadings) > 3 and min(loadings) > 0
 
 
 def test_a_rigid_gas_has_no_momenta() -> None:
