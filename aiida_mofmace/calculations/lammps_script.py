@@ -16,7 +16,8 @@ from aiida_mofmace.worker.kernels.dynamics import CHAIN_LENGTH, MdState
 from aiida_mofmace.worker.kernels.gases import Gas
 from aiida_mofmace.worker.kernels.lammps_engine import VELOCITY
 from aiida_mofmace.worker.kernels.lammps_molecule import types_with_gas
-from aiida_mofmace.worker.programs.simulation import Guard
+from aiida_mofmace.worker.kernels.referee import TOLERANCES as REFEREE_TOLERANCES
+from aiida_mofmace.worker.programs.simulation import DISTANCE_CHECK_INTERVAL, Guard
 
 __all__ = [
     "DUMP",
@@ -50,8 +51,7 @@ PAIR_STYLES = {
 
 #: What the first frame may differ by from a direct evaluation: energy in eV/atom, components of the forces in eV/Å.
 #: Single precision explains as much; a wrong model, type or unit is off by far more.
-TOLERANCES = (1e-4, 2e-3)
-_DISTANCE_CHECK_INTERVAL = 5  # steps, as in the worker
+TOLERANCES = REFEREE_TOLERANCES["float32"][:2]
 
 
 def model_name(filename: str) -> str:
@@ -147,7 +147,7 @@ def _script(
     lines += [] if gas is None else _exchange(p, state, gas)
     lines += ["variable closest equal c_closest", "variable temperature equal temp"]
     guards = {"temperature": f"1 v_temperature > {limit!r}"}
-    guards["distance"] = f"{_DISTANCE_CHECK_INTERVAL} v_closest < {guard.minimum_distance!r}"
+    guards["distance"] = f"{DISTANCE_CHECK_INTERVAL} v_closest < {guard.minimum_distance!r}"
     lines += [f"fix {name} all halt {what} error soft message yes" for name, what in guards.items()]
     interval, rows = _interval(p, state, gas)
     lines += [" ".join(["thermo_style custom step temp pe econserve vol c_closest", *_columns(gas)])]

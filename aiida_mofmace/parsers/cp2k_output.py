@@ -119,7 +119,7 @@ def _forces(text: str) -> tuple[list[list[float]] | None, list[str] | None]:
         rows = [line.split() for line in tables[-1].splitlines()]
         complete = [row for row in rows if len(row) == 6]
         return [[_number(word) * unit for word in row[3:]] for row in complete], [row[2] for row in complete]
-    lines = _FORCES_NEW.findall(text)
+    lines = _FORCES_NEW.findall(text.rpartition("FORCES| Atomic forces")[2])
     return ([[_number(word) * unit for word in line] for line in lines], None) if lines else (None, None)
 
 
@@ -133,7 +133,7 @@ def parse_stress(text: str) -> list[list[float]] | None:
 
 
 def _scf_converged(text: str) -> bool | None:
-    if "SCF run NOT converged" in text or "SCF run terminated" in text:
+    if "SCF run NOT converged" in text:
         return False
     return True if "SCF run converged in" in text else None
 

@@ -17,7 +17,6 @@ ERROR_LABELS = {
     "no_model": "ERROR_BAD_INPUT",
     "nan": "ERROR_NOT_A_NUMBER",
     "explosion": "ERROR_EXPLOSION",
-    "model_hole": "ERROR_EXPLOSION",
     "wrong_engine": "ERROR_WRONG_ENGINE",
     "out_of_memory": "ERROR_OUT_OF_MEMORY",
     "nothing_new": "ERROR_NOTHING_NEW",

@@ -17,7 +17,8 @@ _OUT_OF_MEMORY = (
 class WorkerError(Exception):
     """A failure whose kind the parser turns into an exit code.
 
-    :param kind: one of bad_input, nan, out_of_memory, explosion, does_not_fit, no_model, nothing_new, training_failed
+    :param kind: one of bad_input, nan, out_of_memory, explosion, does_not_fit, no_model, nothing_new, training_failed,
+        wrong_engine, engine_failed
     :param message: what failed and what to do, one sentence a person can act on
     """
 

@@ -29,6 +29,8 @@ def test_values_survive_the_database(aiida_profile: Any) -> None:
     np.testing.assert_array_equal(node.stress, np.diag([0.01, 0.02, 0.03]))
     assert (node.formula, node.n_atoms, node.symbols) == ("H2O", 3, ["O", "H", "H"])
     assert node.max_force == pytest.approx(0.5)
+    aslant = label(forces=[[0.3, 0.4, 0.0], [-0.3, 0.0, 0.0], [0.0, -0.4, 0.0]])
+    assert aslant.max_force == pytest.approx(0.5), "the length of a force, not a component"
     assert (node.converged, node.warnings, node.flags) == (True, ["careful"], ["rescued"])
     assert node.level_of_theory == LEVEL
     assert node.structure is None

@@ -83,6 +83,13 @@ def test_what_changes_energies_changes_the_hash(path: str, value: Any) -> None:
     assert _changed(level, path, value).hash != level.hash
 
 
+@pytest.mark.parametrize(("key", "value"), [("method", "GFN2-xTB"), ("accuracy", 1.0)])
+def test_settings_of_tblite_change_the_hash(key: str, value: Any) -> None:
+    level = LevelOfTheory.load("gfn1-xtb-tblite")
+    assert level.tblite[key] != value
+    assert _changed(level, f"tblite.{key}", value).hash != level.hash
+
+
 @pytest.mark.parametrize("name", ["gfn1-xtb", "pbe-d3"])
 def test_no_remedy_changes_the_level(name: str) -> None:
     level = LevelOfTheory.load(name)

@@ -15,6 +15,7 @@ from ase.io import read
 from aiida_mofmace.data.level import LevelOfTheory
 
 from ..finished import finished_job, parse
+from .test_cp2k_output import newer
 
 RECORDED = Path(__file__).parents[1] / "fixtures" / "cp2k"
 CELL = [[8.0, 0, 0], [0, 9.0, 0], [0, 0.5, 8.5]]
@@ -67,6 +68,14 @@ def test_label_of_water(aiida_localhost: orm.Computer) -> None:
     assert node.minimum_distance == pytest.approx(0.951315, abs=1e-6)
     assert node.wall_seconds == 0.322
     assert node.band_gap is None
+
+
+def test_label_by_a_newer_cp2k(aiida_localhost: orm.Computer) -> None:
+    outputs, code = label(aiida_localhost, {"aiida.out": newer(recorded_text())})
+    assert code.status == 0
+    expected = label(aiida_localhost, "water_converged")[0]["label"]
+    assert outputs["label"].energy == expected.energy
+    np.testing.assert_allclose(outputs["label"].forces, expected.forces, atol=1e-12)
 
 
 def test_label_of_a_density_functional(aiida_localhost: orm.Computer) -> None:

@@ -43,6 +43,50 @@ def test_density_functional_label() -> None:
     assert np.sum(parsed["forces"], axis=0) == pytest.approx([0, 0, 0], abs=1e-4)
 
 
+NEWER_FORCES = """ FORCES| Atomic forces [hartree/bohr]
+ FORCES|   Atom     x               y               z               |f|
+ FORCES|      1 -2.70620000E-03  2.10195200E-02  1.08710000E-03   2.12208728E-02
+ FORCES|      2  1.05637300E-02 -9.74898000E-03 -5.61260000E-04   1.43857087E-02
+ FORCES|      3 -7.85753000E-03 -1.12705500E-02 -5.25840000E-04   1.37492838E-02
+ FORCES| Sum     0.00000000E+00  0.00000000E+00  0.00000000E+00
+ FORCES| Total atomic force                                       0.00000000E+00
+"""
+
+
+def newer(text: str) -> str:
+    """The output as CP2K 2025.1 and later print it: other units in the headings, another table of forces."""
+    start, end = text.index(" ATOMIC FORCES in"), text.index(" STRESS| Analytical")
+    text = text[:start] + NEWER_FORCES + "\n" + text[end:]
+    return text.replace("energy [a.u.]:  ", "energy [hartree]").replace("tensor [GPa]", "tensor [bar]")
+
+
+def test_output_of_newer_versions() -> None:
+    text = (RECORDED / "water_converged" / "aiida.out").read_text(encoding="utf-8")
+    old, new = parse_cp2k_output(text), parse_cp2k_output(newer(text))
+    assert new["energy"] == old["energy"]
+    np.testing.assert_allclose(new["forces"], old["forces"], atol=1e-12)
+    assert new["force_symbols"] is None
+    # The same digits, but bar: a pressure of one GPa is 10,000 of them.
+    np.testing.assert_allclose(np.array(new["stress"]) * 1e4, old["stress"], rtol=1e-12)
+    bar = 1e5 * units.Pascal
+    assert new["stress"][0][0] == pytest.approx(-1.48302723476e-01 * bar, rel=1e-9)
+
+
+def test_the_last_table_of_forces_counts() -> None:
+    first = NEWER_FORCES.replace("-2.70620000E-03", "-9.00000000E-03")
+    for tables in (first + NEWER_FORCES, NEWER_FORCES):
+        assert len(parse_cp2k_output(tables)["forces"]) == 3
+        assert parse_cp2k_output(tables)["forces"][0][0] == pytest.approx(-2.7062e-3 * units.Hartree / units.Bohr)
+
+
+def test_the_smallest_gap_of_all_spins() -> None:
+    """Of the alpha and the beta orbitals; where one has no empty orbitals, stars are printed."""
+    row = " MO| Band gap:            0.551044 a.u.         {:>9} eV\n"
+    gaps = [row.format(gap) for gap in ("14.994661", "2.500000", "*********")]
+    assert parse_cp2k_output("".join(gaps))["band_gap"] == pytest.approx(2.5)
+    assert parse_cp2k_output(gaps[2])["band_gap"] is None
+
+
 def test_unconverged_run_says_so_though_it_reaches_its_end() -> None:
     parsed = parse("water_unconverged")
     assert parsed["finished"]

@@ -45,6 +45,15 @@ def test_what_lammps_printed() -> None:
     assert output.thermo[1, 1:].tolist() == [290.5, -11.4, -9.7, 527.9, 0.95]
 
 
+@pytest.mark.parametrize("wrong", ["1e-9", "2e-7", "3e-8"])
+def test_forces_of_which_one_is_no_number(wrong: str) -> None:
+    """Whichever it is: what is no number is within no limit."""
+    line = next(line for line in SCREEN.splitlines() if line.startswith("first frame"))
+    printed = line.replace("1e-09", "1e-9").replace("2e-07", "2e-7").replace("3e-08", "3e-8").replace(wrong, "nan")
+    found = parse_output(printed + "\n").first_force
+    assert found is not None and np.isnan(found)
+
+
 @pytest.mark.parametrize("lines", [8, 4, 0])
 def test_a_job_that_was_killed(lines: int) -> None:
     """It says as much as it could; a failure says why."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
-from aiida_mofmace.report.figures import _hexagons
+from aiida_mofmace.report.figures import _hexagons, learning_curve_figure
 from aiida_mofmace.report.svg import Axis, limits, number
 
 
@@ -46,6 +48,19 @@ def test_limits_leave_out_what_is_not_finite() -> None:
     assert limits([1.0, np.nan, 3.0, np.inf], 0.0) == (1.0, 3.0)
     with pytest.raises(ValueError, match="no finite value"):
         limits([np.nan])
+
+
+def test_a_deviation_stands_over_the_labels_of_the_committee_that_had_it() -> None:
+    """A round tells what the committee before it met: with 10 labels 0.2 eV/Å, with 20 labels 0.1."""
+    values = ((10, 50.0, None), (20, 40.0, 0.2), (30, 30.0, 0.1))
+    names = ("n_train", "force_mae_mev_per_ang", "sigma_max_mean")
+    picture = learning_curve_figure(
+        [{"round": number, **dict(zip(names, row, strict=True))} for number, row in enumerate(values)]
+    )
+    found = re.findall(r"round (\d): ([\d.]+) meV/Å with (\d+) configurations", picture)
+    errors, deviations = found[:3], found[3:]
+    assert errors == [("0", "50.0", "10"), ("1", "40.0", "20"), ("2", "30.0", "30")]
+    assert deviations == [("0", "200.0", "10"), ("1", "100.0", "20")]
 
 
 def test_hexagons_hold_every_point_once_and_near() -> None:

@@ -93,6 +93,29 @@ def test_a_molecule_in_an_atom_does_not_fit(framework: Atoms) -> None:
         list(sites.rows(framework, []))
 
 
+class Loose(Well):
+    """An atom of the empty framework is pulled wherever it goes; the molecule holds it."""
+
+    def _evaluate(self, numbers: Any, positions: Any) -> Evaluation:
+        answer = super()._evaluate(numbers, positions)
+        if len(numbers) == 40 and answer.forces is not None:
+            answer.forces[0, 0] = 0.5
+            return Evaluation(answer.interaction_energy - 0.5 * float(positions[0, 0]), forces=answer.forces)
+        return answer
+
+
+def test_a_framework_that_is_no_minimum_shows(framework: Atoms) -> None:
+    """The binding energy is a difference: the largest force is that of both parts of it."""
+    content = load_sites("MIL-120")
+    del content["guests"]["vertical"]
+    definition = SiteDefinition.from_dict(content)
+    well = Loose(definition.guests["parallel"].centre @ framework.cell.array)
+    parameters = PARAMETERS | {"units": ["str1"], "max_steps": 1}
+    (row,) = BindingSites(well, definition, Gas.from_dict(load_gas("CO2")), parameters).rows(framework, [])
+    assert row["largest_force"] == pytest.approx(0.5)
+    assert not row["relaxed"]
+
+
 class Torsion(Well):
     """Beside the well for the carbon atom, a field that turns the molecule to one direction and stretches it."""
 

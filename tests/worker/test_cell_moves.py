@@ -11,16 +11,17 @@ from ase import Atoms, units
 
 from aiida_mofmace.worker.errors import WorkerError
 from aiida_mofmace.worker.kernels import ideal_gas as ideal_gas_kernel
-from aiida_mofmace.worker.kernels.cell_moves import CellMoves, cell_volume
+from aiida_mofmace.worker.kernels.cell_moves import CellMoves
 from aiida_mofmace.worker.kernels.dynamics import MdState, initial_state
 from aiida_mofmace.worker.kernels.frames import Frames
 from aiida_mofmace.worker.kernels.gases import Gas
+from aiida_mofmace.worker.kernels.geometry import cell_volume
 from aiida_mofmace.worker.kernels.loading import place_molecules
 from aiida_mofmace.worker.programs import md, md_gcmc
 from aiida_mofmace.worker.stopping import StopRequest
 
 from .cell_proofs import SHAPES, Liquid, elastic_crystal, ideal_gas, lennard_jones_liquid, osmotic, simulate
-from .engine_fixtures import CO2, BondedMolecules, LennardJones, thermal
+from .engine_fixtures import CO2, WATER, BondedMolecules, LennardJones, thermal
 from .test_gcmc_proofs import check
 from .test_md_gcmc_program import PARAMETERS as GCMC
 from .test_md_gcmc_program import STARTER
@@ -69,19 +70,19 @@ def make_state(framework: Atoms, gas: Gas, potential: Any) -> MdState:
     return initial_state(loaded, potential, 300.0, rng, len(framework), counts=counts, sizes=sizes)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_what_a_move_keeps(shape: str, framework: Atoms, carbon_dioxide: Gas) -> None:
+@pytest.mark.parametrize(("shape", "kind"), [*((shape, CO2) for shape in SHAPES), ("full", WATER)])
+def test_what_a_move_keeps(shape: str, kind: dict[str, Any], framework: Atoms) -> None:
     """Fractional coordinates of framework atoms and centres of mass, shapes of molecules, energy of motion."""
-    skeleton = Atoms("Al40", framework.positions, cell=framework.cell, pbc=True)
-    potential = BondedMolecules(carbon_dioxide)
-    state = make_state(skeleton, carbon_dioxide, potential)
+    skeleton, gas = Atoms("Al40", framework.positions, cell=framework.cell, pbc=True), Gas.from_dict(kind)
+    potential = BondedMolecules(gas)
+    state = make_state(skeleton, gas, potential)
     before = MdState.from_arrays(state.to_arrays())
     moves = make_moves(state, potential, shape)
     assert sum(moves.attempt(state) for _ in range(8)) == moves.counts.accepted > 2
 
     def points(state: MdState) -> Any:
         molecules = state.positions[40:].reshape(3, 3, 3)
-        centres = np.einsum("a,mai->mi", carbon_dioxide.masses, molecules) / carbon_dioxide.mass
+        centres = np.einsum("a,mai->mi", gas.masses, molecules) / gas.mass
         turned = molecules - centres[:, None]
         return np.concatenate([state.positions[:40], centres]) @ np.linalg.inv(state.cell), turned
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ase.io import write
+from ase.io import read, write
 
 from aiida_mofmace.worker.errors import WorkerError
 from aiida_mofmace.worker.kernels.frames import Frames
@@ -102,9 +102,15 @@ def test_no_frame_in_the_window_writes_no_file(here: Path) -> None:
 
 def test_errors_against_the_labels_of_a_dataset(here: Path) -> None:
     results = run({"dataset": "dataset.extxyz"}, window=None)
+    labels = read("dataset.extxyz", index=":")
+    reference = np.array([image.info["REF_energy"] for image in labels])
+    reference_forces = np.concatenate([image.arrays["REF_forces"] for image in labels])
+    assert np.ptp(reference) > 1e-3 and np.abs(reference_forces).max() > 0.05
     with np.load("predictions.npz") as archive:
-        difference = archive["energies"][1] - archive["reference_energies"]
-        forces = archive["forces"][1] - archive["reference_forces"]
+        np.testing.assert_allclose(archive["reference_energies"], reference, rtol=1e-12)
+        np.testing.assert_allclose(archive["reference_forces"], reference_forces, rtol=1e-6)
+        difference = archive["energies"][1] - reference
+        forces = archive["forces"][1] - reference_forces
     errors = results["errors"]
     assert errors["models"][1]["energy_mae_mev_per_atom"] == pytest.approx(1e3 * np.abs(difference / 6).mean())
     assert errors["models"][1]["force_mae_mev_per_ang"] == pytest.approx(1e3 * np.abs(forces).mean(), rel=1e-4)

@@ -53,6 +53,16 @@ def test_kmeans_leaves_out_the_region_the_dataset_holds() -> None:
     assert sorted(picks // 25) == [1, 2, 3]
 
 
+def test_kmeans_takes_the_most_populated_region_first() -> None:
+    """Of two that the dataset knows nothing of, wherever they stand among the points."""
+    small, large = blobs([(0, 5)], 24), blobs([(5, 0)], 30)
+    held = blobs([(0, 0)], 10, seed=9)
+    for points, first in ((np.concatenate([small, large]), 24), (np.concatenate([large, small]), 0)):
+        for seed in range(4):
+            (pick,) = kmeans_picks(points, 1, seed=seed, occupied=held)
+            assert first <= pick < first + 30
+
+
 def test_kmeans_fills_up_when_the_pool_lies_inside_the_dataset() -> None:
     points = blobs([(0, 0)], 12)
     picks = kmeans_picks(points, 5, seed=3, occupied=points + 1e-9)

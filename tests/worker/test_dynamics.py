@@ -21,7 +21,7 @@ from aiida_mofmace.worker.kernels.dynamics import (
 from aiida_mofmace.worker.kernels.gases import Gas
 from aiida_mofmace.worker.kernels.model import MaceEvaluator
 from aiida_mofmace.worker.kernels.statistics import estimate_mean
-from aiida_mofmace.worker.kernels.thermostats import MomentumResampling, NoseHooverChain, NoThermostat
+from aiida_mofmace.worker.kernels.thermostats import Langevin, MomentumResampling, NoseHooverChain, NoThermostat
 
 from .engine_fixtures import CO2, Array, BondedMolecules, LennardJones, thermal
 
@@ -86,6 +86,18 @@ def test_nose_hoover_chain_is_canonical(argon: Atoms) -> None:
     assert abs(variance.mean - 2.0 / freedoms) < 3 * variance.error
     assert variance.error < 0.15 * 2.0 / freedoms
     assert np.allclose(state.momenta.sum(axis=0), 0.0, atol=1e-10)
+
+
+def test_friction_and_noise_leave_the_centre_of_mass_at_rest(argon: Atoms) -> None:
+    """All 3n - 3 other degrees of freedom have their share of the energy, and the conserved energy is one."""
+    temperature, potential, rng = 60.0, LennardJones(), np.random.default_rng(2)
+    state = initial_state(argon, potential, temperature, rng)
+    rows = run_energies(state, potential, Langevin(temperature, 80.0 * FS, rng), 4.0 * FS, 2000)
+    assert np.allclose(state.momenta.sum(axis=0), 0.0, atol=1e-10)
+    assert np.ptp(rows[:, 2]) / len(argon) < 2e-4
+    mean = estimate_mean(rows[200:, 0] / (1.5 * 31 * thermal(temperature)), detect_equilibration=False)
+    assert abs(mean.mean - 1.0) < 3 * mean.error
+    assert mean.error < 0.02
 
 
 def test_resampling_samples_a_lone_molecule() -> None:

@@ -25,12 +25,13 @@ from aiida_mofmace.worker.kernels.loading import place_molecules
 from aiida_mofmace.worker.kernels.model import Evaluation, MaceEvaluator
 from aiida_mofmace.worker.kernels.statistics import estimate_mean
 from aiida_mofmace.worker.kernels.thermodynamics import ideal_gas_number
+from aiida_mofmace.worker.kernels.thermostats import NoseHooverChain
 from aiida_mofmace.worker.programs.hybrid import HybridSimulation
 from aiida_mofmace.worker.programs.simulation import describe_explosion
 from aiida_mofmace.worker.stopping import StopRequest
 
 from .engine_fixtures import CO2, Array, BondedMolecules, LennardJones, thermal
-from .gcmc_proofs import parameters
+from .gcmc_proofs import MONTE_CARLO, parameters, simulate
 
 TEMPERATURE = 300.0
 
@@ -95,8 +96,10 @@ def test_trial_energies_of_mace(tiny_model: Path, framework: Atoms, carbon_dioxi
     rng = np.random.default_rng(3)
     loaded = place_molecules(framework, carbon_dioxide, 2, 1.8, rng)
     state = make_initial(loaded, potential, carbon_dioxide, len(framework))
-    exchange = make_exchange(carbon_dioxide, potential, minimum_distance=1.0)
-    trial = exchange.try_deletion(state, 0)
+    crowded, thin = (
+        make_exchange(carbon_dioxide, potential, fugacity=fugacity, minimum_distance=1.0) for fugacity in (1e12, 1e2)
+    )
+    trial = crowded.try_deletion(state, 0)
     without = loaded[[*range(40), *range(43, 46)]]
     expected = potential.evaluate([without])[0]
     assert trial.evaluation is not None
@@ -106,12 +109,17 @@ def test_trial_energies_of_mace(tiny_model: Path, framework: Atoms, carbon_dioxi
     alone = loaded[40:43]
     alone.cell = np.eye(3) * 30
     own = potential.evaluate([alone])[0].interaction_energy
-    back = exchange.try_insertion(smaller, Molecule(loaded.positions[40:43], own))
-    assert back.insertion_energy == pytest.approx(trial.insertion_energy, abs=2e-5)
+    back = thin.try_insertion(smaller, Molecule(loaded.positions[40:43], own))
+    # What the acceptances say of the energy; each at a fugacity at which it is below one.
+    found = [
+        thermal(TEMPERATURE) * np.log(trial.acceptance * crowded.ideal_number(state) / 2),
+        -thermal(TEMPERATURE) * np.log(back.acceptance * 2 / thin.ideal_number(state)),
+    ]
+    assert max(trial.acceptance, back.acceptance) < 1.0
     double = MaceEvaluator(tiny_model, dtype="float64")
     exact = double.evaluate([loaded, without, alone], forces=False)
     gain = exact[0].interaction_energy - exact[1].interaction_energy - exact[2].interaction_energy
-    assert trial.insertion_energy == pytest.approx(gain, abs=2e-5)
+    assert found == pytest.approx([gain, gain], abs=2e-5)
     assert abs(gain) > 1e-3
 
 
@@ -186,6 +194,35 @@ def test_momenta_after_exchange(carbon_dioxide: Gas) -> None:
         variance = np.mean(np.array(momenta) ** 2, axis=(0, 2))
         error = expected * np.sqrt(2 / (3 * len(momenta)))
         assert np.all(np.abs(variance - expected) < 4 * error), name
+
+
+def test_a_thermostat_keeps_its_energy_of_motion_in_an_exchange(carbon_dioxide: Gas) -> None:
+    """Its mass goes with the degrees of freedom, so its velocity must change, the one way and the other."""
+    thermostat = NoseHooverChain(TEMPERATURE, 50.0 * units.fs)
+    exchange = make_exchange(carbon_dioxide, BondedMolecules(carbon_dioxide), fugacity=1e7)
+    state = make_state(exchange.potential, carbon_dioxide, loading=8)
+    state.thermostat[1] = [0.3, -0.2, 0.1]
+
+    def energy() -> float:
+        return float(thermostat.masses(state.degrees_of_freedom) @ state.thermostat[1] ** 2)
+
+    before, loadings = energy(), {state.loading}
+    for _ in range(60):
+        exchange.attempt(state)
+        loadings.add(state.loading)
+        assert energy() == pytest.approx(before)
+    assert len(loadings) > 3 and min(loadings) > 0
+
+
+def test_a_rigid_gas_has_no_momenta() -> None:
+    """Molecules that are moved by Monte Carlo carry no kinetic energy, those that come in neither."""
+    what = {"gas": CO2, "pressure": 2e6, "steps": 60, "attempts_per_block": 8, "initial_loading": 2}
+    what |= {"gas_flexible": False, "moves": MONTE_CARLO, "translation_step": 2.0, "rotation_step": 60.0}
+    simulation = simulate(BondedMolecules(Gas.from_dict(CO2)), 20.0, 3, **what)
+    state = simulation.state
+    assert simulation.counts()["insertion"]["accepted"] > 5 and state.loading > 0
+    assert np.all(state.momenta[1:] == 0.0)
+    assert np.any(state.momenta[0] != 0.0), "the framework moves"
 
 
 def test_loading_limit_and_empty_cell(carbon_dioxide: Gas) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from aiida_mofmace.worker.kernels.geometry import (
     cell_heights,
+    cell_volume,
     closest_distance,
     minimum_image,
     minimum_pair_distance,
@@ -28,6 +29,13 @@ def test_short_distances_are_exact_in_a_skewed_cell() -> None:
     assert 50 < short.sum() < 450
     assert found[short] == pytest.approx(exact[short])
     assert np.all(found >= exact - 1e-9)
+
+
+def test_heights_are_volumes_over_areas() -> None:
+    a, b, c = SKEWED
+    areas = [np.linalg.norm(np.cross(*pair)) for pair in ((b, c), (c, a), (a, b))]
+    assert cell_heights(SKEWED) == pytest.approx(cell_volume(SKEWED) / np.array(areas))
+    assert cell_volume(SKEWED) == pytest.approx(a @ np.cross(b, c)) == pytest.approx(7.1 * 6.5 * 9.97)
 
 
 def test_closest_distances() -> None:

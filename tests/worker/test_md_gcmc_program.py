@@ -12,11 +12,12 @@ from ase import Atoms
 from aiida_mofmace.worker.errors import WorkerError
 from aiida_mofmace.worker.kernels import ideal_gas
 from aiida_mofmace.worker.kernels.frames import Frames
+from aiida_mofmace.worker.kernels.gases import Gas
 from aiida_mofmace.worker.kernels.model import MaceEvaluator
 from aiida_mofmace.worker.programs.md_gcmc import run
 from aiida_mofmace.worker.stopping import StopRequest
 
-from .engine_fixtures import CO2, WATER
+from .engine_fixtures import CO2, WATER, thermal
 from .gcmc_proofs import SURROGATE as TABLE
 
 STARTER = Path(__file__).parents[2] / "aiida_mofmace" / "starter" / "starter.model"
@@ -96,6 +97,13 @@ def check_record(results: dict[str, Any]) -> None:
     ideal = results["ideal_gas"]
     assert ideal["number"] == pytest.approx(5e8 * 527.906e-30 / (1.380649e-23 * 303.0), rel=1e-5)
     assert results["mean_loading"] <= 3
+    # The total energy of a molecule alone, by which heats are computed: that at rest and some thermal energy.
+    gas = Gas.from_dict(CO2)
+    alone = Atoms(gas.numbers, gas.positions + 8.0, cell=[16.0] * 3, pbc=True)
+    at_rest = MaceEvaluator(STARTER, dtype="float64").evaluate([alone], forces=False)[0]
+    assert at_rest.energy == pytest.approx(at_rest.interaction_energy + at_rest.atomic_energy)
+    assert at_rest.atomic_energy < -100.0
+    assert ideal["energy"] == pytest.approx(at_rest.energy, abs=10 * thermal(303.0))
 
 
 @pytest.mark.parametrize(("flexible", "trial_places"), [(True, 6), (False, 1)])

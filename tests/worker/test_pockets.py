@@ -10,7 +10,7 @@ import pytest
 from ase import Atoms
 from ase.spacegroup import crystal
 
-from aiida_mofmace.worker.kernels.pockets import BlockingSpheres, blocking_spheres
+from aiida_mofmace.worker.kernels.pockets import BlockingSpheres, _cover, blocking_spheres
 from aiida_mofmace.worker.kernels.zeo import pore_volumes
 
 #: Å, those of Zeo++; the probe is CO2's.
@@ -76,6 +76,19 @@ def test_spheres_hold_every_place_of_the_pocket_and_none_that_is_open() -> None:
     assert (~in_pocket).sum() > 1000
     assert covered[in_pocket].all()
     assert not covered[~in_pocket].any()
+
+
+def test_a_pocket_beside_open_space() -> None:
+    """A channel that is shut at its ends, 4 Å long, 1 Å from an open one: no sphere reaches over, all is covered."""
+    along = np.arange(0.0, 4.01, 0.2)
+    pocket = np.stack([8.0 + along, np.full(21, 10.0), np.full(21, 10.0)], axis=1)
+    open_space = pocket + np.array([0.0, 1.0, 0.0])
+    spheres = _cover(pocket, 2.0 - abs(along - 2.0), open_space, np.eye(3) * 20.0)
+    assert len(spheres) > 1
+    for centre, radius in spheres:
+        assert radius < np.linalg.norm(open_space - centre, axis=1).min()
+    distances = [np.linalg.norm(pocket - centre, axis=1) - radius for centre, radius in spheres]
+    assert np.min(distances, axis=0).max() < 0.0
 
 
 def test_a_crash_of_zeo_costs_one_more_try(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

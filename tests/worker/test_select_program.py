@@ -149,6 +149,16 @@ def test_a_quota_whose_frames_an_earlier_one_took_is_told_too(folder: Path) -> N
     assert select_with(n_select=60, quotas={"*": 52})["quota_shortfalls"] == {"*": 2}
 
 
+def test_picks_keep_away_from_those_of_an_earlier_quota(folder: Path) -> None:
+    """On a line: the quota takes the point at 0; of the others that at 10 is the farthest from it, then that at 5."""
+    inputs = {"seed": 7, "files": {"frames": ["a.npz"], "dataset": None}}
+    parameters = PARAMETERS | {"n_select": 3, "quotas": {"md_*": 1}}
+    selection = select.Selection(inputs | {"parameters": parameters}, StopRequest())
+    points, groups = np.array([[0.0], [1.0], [5.0], [10.0]]), ["md_300K", "gcmc", "gcmc", "gcmc"]
+    chosen, shortfalls = selection.pick("fps", points, groups, np.zeros((0, 1)))
+    assert (chosen.tolist(), shortfalls) == ([0, 3, 2], {})
+
+
 def test_farthest_points_keep_away_from_the_dataset(folder: Path) -> None:
     free = select_with(method="fps", n_select=3)
     results = select_with("dataset.extxyz", method="fps", n_select=3)

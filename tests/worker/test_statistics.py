@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from aiida_mofmace.worker.kernels.statistics import estimate_mean, pooled_mean, statistical_inefficiency
+from aiida_mofmace.worker.kernels.statistics import (
+    Estimate,
+    _widening,
+    estimate_mean,
+    pooled_mean,
+    statistical_inefficiency,
+)
 
 from .markov import autoregressive, coverage, ideal_loading, two_state
 
@@ -46,6 +53,30 @@ def test_block_averages_see_what_the_autocorrelation_does_not() -> None:
     assert statistical_inefficiency(series) > 3.0
     shuffled = rng.permutation(series)
     assert statistical_inefficiency(shuffled) < 2.0
+
+
+def test_errors_are_widened_by_students_factor() -> None:
+    """t of 10 and of 4 degrees of freedom are 2.228 and 2.776; 1.96 errors are to be the interval of 95 %."""
+    assert _widening(10.0) == pytest.approx(2.2281 / 1.9600, abs=1e-4)
+    assert _widening(4.0) == pytest.approx(2.7764 / 1.9600, abs=1e-4)
+    series = np.tile([1.0, -1.0], 20)  # 39 independent samples, which tell an error like 9.75 degrees of freedom
+    estimate = estimate_mean(series, detect_equilibration=False)
+    assert estimate.error == pytest.approx(2.236 / 1.960 * np.std(series, ddof=1) / np.sqrt(39), rel=1e-3)
+
+
+@pytest.mark.parametrize("length", [20, 40])
+def test_inefficiency_is_corrected_for_the_mean_of_the_series_itself(length: int) -> None:
+    """Values that alternate are not correlated: 1 / (1 - 1 / n), as the n - 1 in a variance."""
+    series = np.tile([1.0, -1.0], length // 2)
+    assert statistical_inefficiency(series) == pytest.approx(length / (length - 1))
+
+
+@pytest.mark.parametrize(("distance", "disagree"), [(3.5, False), (3.8, True)])
+def test_two_runs_disagree_beyond_the_limit_of_one_in_a_hundred(distance: float, disagree: bool) -> None:
+    """χ² of one degree of freedom is above 6.635 in one case of 100: two means 3.64 errors apart."""
+    first = Estimate(0.0, 1.0, 1.0, 0, 100.0, 40, False)
+    both = pooled_mean([first, replace(first, mean=distance)])
+    assert both.too_short is disagree
 
 
 def test_rare_visits_are_flagged() -> None:

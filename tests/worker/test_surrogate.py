@@ -8,12 +8,15 @@ from ase import Atoms, units
 from ase.neighborlist import neighbor_list
 
 from aiida_mofmace.protocols import load_force_field
+from aiida_mofmace.worker.kernels.dynamics import initial_state
+from aiida_mofmace.worker.kernels.exchange import Exchange, MoveRules, Species
 from aiida_mofmace.worker.kernels.gases import Gas
 from aiida_mofmace.worker.kernels.geometry import closest_distance
+from aiida_mofmace.worker.kernels.ideal_gas import RigidReservoir
 from aiida_mofmace.worker.kernels.multiple_try import MultipleTry, log_bias
 from aiida_mofmace.worker.kernels.surrogate import LennardJonesSurrogate, Surroundings
 
-from .engine_fixtures import Array
+from .engine_fixtures import Array, NoPotential
 
 CUTOFF = 9.0  # Å, more than a height of the cell: several images of the same atom count
 UFF = load_force_field("uff")["parameters"]
@@ -86,6 +89,36 @@ def test_an_overlapping_place_is_never_chosen(framework: Atoms, carbon_dioxide: 
     assert multiple_try.bias_of(carbon_dioxide.numbers, inside, shape, surroundings, cell) == np.inf
     assert log_bias(np.full(4, -np.inf), 0) == np.inf
     assert log_bias(np.array([-np.inf, 700.0, 800.0]), 2) == pytest.approx(-np.log(3))
+
+
+def test_places_are_turned_uniformly() -> None:
+    """Elements of uniform rotations have mean 0 and variance 1/3, their trace mean 0 and variance 1."""
+    turns = make_try(None).places(4000, np.eye(3), np.zeros((3, 3)))
+    assert np.linalg.det(turns) == pytest.approx(np.ones(4000))
+    error = 1 / np.sqrt(4000)
+    assert np.all(np.abs(turns.mean(axis=0)) < 4 * error / np.sqrt(3))
+    assert turns.var(axis=0) == pytest.approx(np.full((3, 3), 1 / 3), abs=0.03)
+    traces = np.trace(turns, axis1=1, axis2=2)
+    assert abs(traces.mean()) < 4 * error and traces.var() == pytest.approx(1.0, abs=0.1)
+
+
+def test_the_bias_of_a_deletion_is_that_of_the_whole_molecule(carbon_dioxide: Gas) -> None:
+    """The free share of places of CO2 beside one atom: three spheres less two lenses; the third lies in the second."""
+    nearest, bond, edge, trials = 2.0, 1.16, 8.0, 100
+    rng = np.random.default_rng(8)
+    multiple_try = MultipleTry(trials, None, THERMAL, nearest, rng)
+    potential = NoPotential()
+    species = [Species(carbon_dioxide, 1e5, RigidReservoir(carbon_dioxide, potential))]
+    exchange = Exchange(species, potential, MoveRules(300.0, nearest, -10.0), rng, multiple_try)
+    atoms = Atoms("AlCO2", np.concatenate([[[4.0] * 3], carbon_dioxide.positions]), cell=[edge] * 3, pbc=True)
+    state = initial_state(atoms, potential, 300.0, rng, 1, counts=np.array([1]), sizes=np.array([3]))
+    found = np.exp([exchange._bias_of(state, 0, 0) for _ in range(300)])
+    lens = np.pi * (4 * nearest + bond) * (2 * nearest - bond) ** 2 / 12
+    free = 1.0 - (3 * 4 / 3 * np.pi * nearest**3 - 2 * lens) / edge**3
+    # Its own place is one of the k and free.
+    error = np.std(found) / np.sqrt(len(found))
+    assert abs(found.mean() - (1 + (trials - 1) * free) / trials) < 3 * error
+    assert error < 0.003
 
 
 def test_force_fields_by_name() -> None:

@@ -10,7 +10,6 @@ import pytest
 from ase import Atoms
 
 from aiida_mofmace.worker.kernels import ideal_gas
-from aiida_mofmace.worker.kernels.model import Evaluation
 from aiida_mofmace.worker.kernels.receptive_field import LocalPotential
 from aiida_mofmace.worker.kernels.thermodynamics import ideal_gas_number
 from aiida_mofmace.worker.kernels.widom import widom_averages
@@ -21,6 +20,7 @@ from aiida_mofmace.worker.stopping import StopRequest
 
 from .engine_fixtures import CO2, thermal
 from .gcmc_proofs import ARGON, STARTER, TEMPERATURE, Attraction, figure, simulate
+from .stretching import N2, Stretching
 
 PARAMETERS = {
     "temperature": TEMPERATURE,
@@ -83,61 +83,6 @@ def test_what_overlaps_counts_as_an_insertion_without_weight() -> None:
     value, error = found.factor
     assert abs(value - (well.boltzmann_integrals(14.0, TEMPERATURE)[0] - sphere) / 14.0**3) < 3 * error
     assert error < 0.005 * value
-
-
-class Stretching:
-    """Pairs of nitrogen atoms on springs, whose bonds the framework pulls apart wherever they are.
-
-    :param spring: in eV/Å²
-    :param pull: in eV/Å
-    :param depth: in eV
-    """
-
-    r_max, length = 3.0, 1.1
-
-    def __init__(self, spring: float, pull: float, depth: float):
-        self.spring, self.pull, self.depth = spring, pull, depth
-
-    def evaluate(self, configurations: Any, forces: bool = True) -> list[Evaluation]:
-        return [self._evaluate(np.asarray(c.numbers), np.asarray(c.positions)) for c in configurations]
-
-    def _evaluate(self, numbers: Any, positions: Any) -> Evaluation:
-        has_framework, gas = bool((numbers != 7).any()), np.flatnonzero(numbers == 7).reshape(-1, 2)
-        bonds = positions[gas[:, 1]] - positions[gas[:, 0]]
-        lengths = np.linalg.norm(bonds, axis=1)
-        own, met = self.energies(lengths)
-        slopes = self.spring * (lengths - self.length) - self.pull * has_framework
-        pulls = (slopes / lengths)[:, None] * bonds
-        forces = np.zeros_like(positions)
-        forces[gas[:, 0]], forces[gas[:, 1]] = pulls, -pulls
-        return Evaluation(float(own.sum() + has_framework * met.sum()), forces=forces)
-
-    def energies(self, lengths: Any) -> tuple[Any, Any]:
-        """Energy of a bond alone, and what the framework adds."""
-        stretch = lengths - self.length
-        return 0.5 * self.spring * stretch**2, -self.depth - self.pull * stretch
-
-    def exact_heat(self, temperature: float) -> tuple[float, float]:
-        """Heat at infinite dilution, and the part of it that is the molecule's own strain."""
-        lengths, beta = np.linspace(0.01, 3.0, 100001), 1.0 / thermal(temperature)
-        own, met = self.energies(lengths)
-        alone = lengths**2 * np.exp(-beta * own)
-        adsorbed = alone * np.exp(-beta * met)
-        mean = float(np.average(own, weights=alone))
-        strain = float(np.average(own, weights=adsorbed)) - mean
-        return 1.0 / beta - strain - float(np.average(met, weights=adsorbed)), strain
-
-
-N2 = {
-    "name": "N2",
-    "symbols": ["N", "N"],
-    "positions": [[0.0, 0.0, 0.0], [0.0, 0.0, Stretching.length]],
-    "linear": True,
-    "critical_temperature": 126.2,
-    "critical_pressure": 3.4e6,
-    "acentric_factor": 0.04,
-    "source": "",
-}
 
 
 def test_heat_of_a_molecule_that_the_framework_strains() -> None:

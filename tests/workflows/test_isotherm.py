@@ -14,7 +14,7 @@ from aiida_mofmace.calculations.mace_md import MaceMdCalculation
 from aiida_mofmace.calculations.md_gcmc import MdGcmcCalculation
 from aiida_mofmace.calculations.md_gcmc_batch import MdGcmcBatchCalculation
 from aiida_mofmace.data.model import MaceModelData
-from aiida_mofmace.workflows.adsorption import assemble_heat, is_converged
+from aiida_mofmace.workflows.adsorption import assemble_heat, hole_fraction, is_converged
 from aiida_mofmace.workflows.isotherm import MDGCMCIsothermWorkChain
 
 from ..worker.engine_fixtures import CO2, WATER, write_tiny_mace
@@ -69,6 +69,22 @@ def test_peng_robinson_fugacity(codes: dict[str, Any]) -> None:
         fugacities.append(process.submitted[-1][1]["parameters"]["fugacity"])
     assert fugacities[0] == pytest.approx(1e4, rel=1e-3)
     assert fugacities[1] == pytest.approx(0.90 * 2e6, rel=0.02)
+
+
+def test_the_slope_is_that_over_the_fugacity(codes: dict[str, Any]) -> None:
+    """At 20 bar, where it is a tenth less than the pressure."""
+    section = {**ISOTHERM, "pressures": [2e6], "equation_of_state": "peng_robinson"}
+    process = process_of(
+        MDGCMCIsothermWorkChain.get_builder_from_protocol(
+            codes, mil_120(), overrides={"isotherm": section, "henry_coefficient": NO_HENRY}
+        )
+    )
+    process.setup()
+    run_heat(process)
+    assert run_points(process, {"loading": 2.0}) is None
+    slope = process.outputs["isotherm"]["low_pressure_slope"]["CO2"]
+    assert slope["value_mol_per_kg_Pa"] == pytest.approx(2.0 / MASS * 1000 / (0.90 * 2e6), rel=0.02)
+    assert slope["error_mol_per_kg_Pa"] == pytest.approx(0.01 / MASS * 1000 / (0.90 * 2e6), rel=0.02)
 
 
 def test_a_mixture_has_a_fugacity_for_each_component(codes: dict[str, Any]) -> None:
@@ -133,6 +149,16 @@ def holes(**met: int) -> dict[str, dict[str, int]]:
     return {move: {**common, "holes": met.get(move, 0)} for move in ("insertion", "deletion")}
 
 
+PART = {"loading_error": 0.01, "effective_samples": 9.0, "too_short": False}
+
+
+def test_time_in_holes_is_that_of_all_molecules_looked_at() -> None:
+    """Those that could not have been deleted for the minimum distance are molecules as well."""
+    deletion = {"attempted": 130, "evaluated": 40, "overlap": 60, "holes": 10, "accepted": 5}
+    assert hole_fraction({"acceptance": {"deletion": deletion}}) == pytest.approx(0.10)
+    assert hole_fraction({"acceptance": {"deletion": {"attempted": 20, "evaluated": 0}}}) == 0.0
+
+
 @pytest.mark.parametrize(
     ("changes", "converged"),
     [
@@ -145,6 +171,9 @@ def holes(**met: int) -> dict[str, dict[str, int]]:
         ({"acceptance": holes(deletion=1)}, True),
         ({"acceptance": holes(deletion=2)}, False),
         ({"acceptance": holes(insertion=90)}, True),  # refused, so that nothing came of them
+        ({"components": {"CO2": PART, "H2O": PART}}, True),
+        ({"components": {"CO2": PART, "H2O": {**PART, "effective_samples": 4.0}}}, False),
+        ({"components": {"CO2": {**PART, "effective_samples": 4.0}, "H2O": PART}}, False),
     ],
 )
 def test_what_counts_as_converged(changes: dict[str, Any], converged: bool) -> None:

@@ -291,6 +291,14 @@ def test_counts_are_those_at_the_very_end(aiida_profile: Any) -> None:
     assert [results["acceptance"][move]["attempted"] for move in ("insertion", "deletion")] == [15, 35]
 
 
+def test_the_ideal_gas_of_two_jobs_counts_by_sweeps(aiida_profile: Any) -> None:
+    """39 sweeps of the job before at -2.0(3) eV and 13 of this one at -2.5(1): errors in quadrature."""
+    earlier = start(ideal_gas=[-2.0, 0.03, 39])
+    ideal = read_gcmc(printed(output=TABLE + COUNTS), earlier, orm.Dict(PARAMETERS))["results"]["ideal_gas"]
+    assert ideal["energy"] == pytest.approx(-2.125)
+    assert ideal["energy_error"] == pytest.approx(np.hypot(39 * 0.03, 13 * 0.01) / 52)
+
+
 @pytest.mark.parametrize(
     ("texts", "mistake", "explosion", "blocks"),
     [

@@ -11,22 +11,14 @@ from numpy.typing import NDArray
 
 from .dynamics import MdState
 from .exchange import MoveCounts
-from .geometry import cell_heights
+from .geometry import cell_heights, cell_volume
 from .model import Configuration, Potential
 
-__all__ = ["CELL_SHAPES", "CellMoves", "cell_volume"]
+__all__ = ["CELL_SHAPES", "CellMoves"]
 
 Array = NDArray[np.float64]
 CELL_SHAPES = ("none", "isotropic", "anisotropic", "full")
 _TO_SHEAR = math.sqrt(0.5)  # so that a strain is as long as the vector of its six components
-
-
-def cell_volume(cell: Array) -> float:
-    """Return the volume in Å³.
-
-    :param cell: lattice vectors as rows in Å, shape (3, 3)
-    """
-    return abs(float(np.linalg.det(cell)))
 
 
 @dataclass

@@ -92,7 +92,7 @@ class Displacement:
             return old + self.rng.uniform(-1.0, 1.0, 3) * self.translation_step, 0.0
         gas = self.species[kind].gas
         if move == "rotation":
-            return self._turned(old, gas.masses @ old / gas.mass), 0.0
+            return self._turned(old, gas.centre_of_mass(old)), 0.0
         molecule = place_at_random(self.species[kind].reservoir, state.cell, self.rng)
         alone = self.potential.evaluate([isolated(gas, old, self.potential.r_max)], forces=False)[0]
         return molecule.positions, molecule.energy - alone.interaction_energy

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from ase import Atoms, units
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from .dynamics import MdState, draw_momenta, remove_drift
 from .gases import Gas
-from .geometry import closest_distance, random_rotation
+from .geometry import cell_volume, closest_distance, random_rotation
 from .ideal_gas import Molecule, Reservoir, isolated
 from .model import Configuration, Evaluation, Potential
 from .multiple_try import MultipleTry
@@ -119,14 +118,12 @@ class Trial:
     :param acceptance: probability in [0, 1]
     :param refusal: "overlap" or "hole" if it is refused whatever the dice say
     :param evaluation: energies after the move; None if it was refused before
-    :param insertion_energy: interaction energy in eV of the molecule with the rest; None if not evaluated
     """
 
     configuration: Configuration
     acceptance: float
     refusal: str | None = None
     evaluation: Evaluation | None = None
-    insertion_energy: float | None = None
 
 
 @dataclass
@@ -211,7 +208,7 @@ class Exchange:
         kept = np.delete(np.arange(len(state)), atoms)
         surroundings = Surroundings(state.numbers[kept], state.positions[kept], state.cell, self.multiple_try.reach)
         positions = state.positions[atoms]
-        shape = positions - gas.masses @ positions / gas.mass
+        shape = positions - gas.centre_of_mass(positions)
         return self.multiple_try.bias_of(gas.numbers, positions, shape, surroundings, state.cell)
 
     def try_insertion(self, state: MdState, molecule: Molecule, kind: int = 0, log_bias: float = 0.0) -> Trial:
@@ -225,11 +222,11 @@ class Exchange:
         evaluation = self.potential.evaluate([configuration], forces=False)[0]
         change = evaluation.interaction_energy - state.energy - molecule.energy
         if not change >= self.rules.hole_bound:
-            return Trial(configuration, 0.0, "hole", evaluation, change)
+            return Trial(configuration, 0.0, "hole", evaluation)
         acceptance = insertion_acceptance(
             self.ideal_number(state, kind), int(state.counts[kind]), change / self.rules.thermal - log_bias
         )
-        return Trial(configuration, acceptance, None, evaluation, change)
+        return Trial(configuration, acceptance, None, evaluation)
 
     def try_deletion(self, state: MdState, index: int, kind: int = 0, log_bias: float = 0.0) -> Trial:
         """Judge the deletion of one molecule; its atoms are gone before the energy is evaluated.
@@ -248,18 +245,17 @@ class Exchange:
         evaluation, own = self.potential.evaluate([configuration, alone], forces=False)
         gain = state.energy - evaluation.interaction_energy - own.interaction_energy
         if not gain >= self.rules.hole_bound:
-            return Trial(configuration, 0.0, "hole", evaluation, gain)
+            return Trial(configuration, 0.0, "hole", evaluation)
         if closest_distance(molecule, configuration.positions, state.cell) < self.rules.minimum_distance:
             return Trial(configuration, 0.0, "overlap")
         acceptance = deletion_acceptance(
             self.ideal_number(state, kind), int(state.counts[kind]), log_bias - gain / self.rules.thermal
         )
-        return Trial(configuration, acceptance, None, evaluation, gain)
+        return Trial(configuration, acceptance, None, evaluation)
 
     def ideal_number(self, state: MdState, kind: int = 0) -> float:
         """Return β f V, the number of molecules of one kind that an ideal gas would hold in the cell."""
-        volume = abs(float(np.linalg.det(state.cell)))
-        return ideal_gas_number(self.species[kind].fugacity, volume, self.rules.temperature)
+        return ideal_gas_number(self.species[kind].fugacity, cell_volume(state.cell), self.rules.temperature)
 
     def _decide(self, state: MdState, trial: Trial, counts: MoveCounts) -> bool:
         counts.overlap += trial.refusal == "overlap"
@@ -322,14 +318,6 @@ class Exchange:
         state.energy, state.atomic_energy = trial.evaluation.interaction_energy, trial.evaluation.atomic_energy
         if before and state.degrees_of_freedom:
             state.thermostat[1, 0] *= math.sqrt(before / state.degrees_of_freedom)
-
-    def counts(self) -> dict[str, dict[str, int]]:
-        """Return what became of all trials, in the form checkpoints and results hold."""
-        return {"insertion": vars(self.insertions).copy(), "deletion": vars(self.deletions).copy()}
-
-    def restore_counts(self, counts: Mapping[str, Mapping[str, Any]]) -> None:
-        """Go on counting where :meth:`counts` was."""
-        self.insertions, self.deletions = MoveCounts(**counts["insertion"]), MoveCounts(**counts["deletion"])
 
 
 def place_at_random(reservoir: Reservoir, cell: Array, rng: np.random.Generator) -> Molecule:

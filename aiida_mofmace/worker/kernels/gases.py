@@ -131,6 +131,13 @@ class Gas:
         """Mass of the molecule in amu."""
         return float(self.masses.sum())
 
+    def centre_of_mass(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Centre of mass of one molecule in Å, shape (3,).
+
+        :param positions: of its atoms in Å, not wrapped, shape (n, 3)
+        """
+        return np.asarray(self.masses @ positions / self.mass)
+
     @property
     def moments_of_inertia(self) -> NDArray[np.float64]:
         """Principal moments of inertia in amu Å², ascending, shape (3,)."""

@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["cell_heights", "closest_distance", "minimum_image", "minimum_pair_distance", "random_rotation"]
+__all__ = [
+    "cell_heights",
+    "cell_volume",
+    "closest_distance",
+    "minimum_image",
+    "minimum_pair_distance",
+    "random_rotation",
+]
 
 Array = NDArray[np.float64]
 
@@ -17,6 +24,14 @@ def cell_heights(cell: Array) -> Array:
     :return: heights in Å, shape (3,)
     """
     return np.asarray(1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0))
+
+
+def cell_volume(cell: Array) -> float:
+    """Return the volume in Å³.
+
+    :param cell: lattice vectors as rows in Å, shape (3, 3)
+    """
+    return abs(float(np.linalg.det(cell)))
 
 
 def minimum_image(vectors: Array, cell: Array) -> Array:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ..errors import WorkerError
 from .dynamics import CHAIN_LENGTH, MdState
+from .geometry import cell_volume
 from .model import Configuration, MaceEvaluator, Potential
 
 __all__ = ["VELOCITY", "LammpsEngine", "box_of", "image_flags", "open_lammps", "set_virial"]
@@ -71,7 +72,7 @@ def set_virial(lammps: Any, fix: str, stress: Array, cell: Array) -> None:
     :param stress: in eV/Å³, shape (3, 3)
     :param cell: lattice vectors as rows in Å, shape (3, 3)
     """
-    virial = -stress * abs(np.linalg.det(cell))
+    virial = -stress * cell_volume(cell)
     lammps.fix_external_set_virial_global(fix, [float(virial[pair]) for pair in _VIRIAL])
 
 

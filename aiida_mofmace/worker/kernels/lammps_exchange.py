@@ -235,7 +235,7 @@ class ExchangeJudge:
         if full is not None and len(frame.tags) - len(self._framework_numbers) > full * len(self._gas):
             return _REFUSED
         molecule = self._reservoir.draw()
-        centre = self._gas.masses @ frame.of(new) / self._gas.mass
+        centre = self._gas.centre_of_mass(frame.of(new))
         positions = molecule.positions @ random_rotation(self._rng).T + centre
         x[order[-len(new) :]] = positions - flags[order[-len(new) :]] @ box_of(self._lammps)
         if closest_distance(positions, before.frame.x, box_of(self._lammps)) < self._rules.minimum_distance:

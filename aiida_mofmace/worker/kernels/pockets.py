@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from .geometry import cell_heights
+from .geometry import cell_heights, cell_volume
 
 __all__ = ["BlockingSpheres", "blocking_spheres"]
 
@@ -56,7 +56,7 @@ def blocking_spheres(
     :param probe: radius of the probe in Å
     :param spacing: of the grid in Å, made coarser for very large cells
     """
-    spacing = max(spacing, (abs(float(np.linalg.det(cell))) / _MOST_POINTS) ** (1 / 3))
+    spacing = max(spacing, (cell_volume(cell) / _MOST_POINTS) ** (1 / 3))
     shape = np.maximum(3, np.ceil(np.linalg.norm(cell, axis=1) / spacing)).astype(np.int64)
     fractions = np.stack(np.meshgrid(*[np.arange(n) / n for n in shape], indexing="ij"), axis=-1).reshape(-1, 3)
     clearance = _clearance(fractions @ cell, cell, positions, radii)

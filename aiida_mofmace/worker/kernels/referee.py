@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from ..errors import WorkerError
 from .model import Configuration
 
-__all__ = ["Referee"]
+__all__ = ["TOLERANCES", "Referee"]
 
 #: Allowed differences from the referee in double precision: energy in eV/atom, force in eV/Å, energy of a trial in eV.
-_TOLERANCES = {"float32": (1e-4, 2e-3, 1e-3), "float64": (1e-7, 1e-6, 1e-6)}
+TOLERANCES = {"float32": (1e-4, 2e-3, 1e-3), "float64": (1e-7, 1e-6, 1e-6)}
 
 
 class Referee:
@@ -29,7 +29,7 @@ class Referee:
 
     def __init__(self, model: str, device: str, dtype: str, head: str | None):
         self._model, self._device, self._head = model, device, head
-        self._tolerances = _TOLERANCES[dtype]
+        self._tolerances = TOLERANCES[dtype]
 
     @cached_property
     def _calculator(self) -> Any:

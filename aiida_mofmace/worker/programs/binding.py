@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import Atoms, units
+from ase import Atoms
 
 from ..errors import WorkerError
 from ..kernels.frames import Frames
@@ -18,6 +18,7 @@ from ..kernels.model import Potential
 from ..kernels.relaxation import HeldAxis, relax
 from ..kernels.sites import GuestSite, SiteDefinition
 from ..kernels.structural_units import classify_trajectory, oriented
+from ..kernels.thermodynamics import kilojoule_per_mole
 from ..stopping import StopRequest
 from .simulation import open_model, read_structure
 
@@ -98,7 +99,7 @@ class BindingSites:
                     "unit": unit,
                     "guest": guest,
                     "energy_eV": energy,
-                    "energy_kJ_per_mol": energy * units.mol / units.kJ,
+                    "energy_kJ_per_mol": kilojoule_per_mole(energy),
                     "axis_held": site.hold_axis,
                     "relaxed": both["relaxed"] and bare["relaxed"] and molecule["relaxed"],
                     "largest_force": max(both["largest_force"], bare["largest_force"]),

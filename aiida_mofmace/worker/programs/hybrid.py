@@ -12,13 +12,13 @@ from ase import Atoms, units
 from numpy.typing import NDArray
 
 from ..errors import WorkerError
-from ..kernels.cell_moves import cell_volume
 from ..kernels.checkpoint import load_checkpoint, restore_generator, save_checkpoint
 from ..kernels.displacement import DISPLACEMENTS, Displacement
 from ..kernels.dynamics import MdState, Thermostat, initial_state, velocity_verlet_step
 from ..kernels.exchange import Exchange, MoveCounts, MoveRules, Species
 from ..kernels.frames import Frames
 from ..kernels.gases import Gas, mixture
+from ..kernels.geometry import cell_volume
 from ..kernels.ideal_gas import IdealGasReservoir, Reservoir, RigidReservoir
 from ..kernels.loading import place_molecules
 from ..kernels.model import Potential

@@ -12,11 +12,11 @@ from ase import Atoms, units
 from numpy.typing import NDArray
 
 from ..errors import WorkerError
-from ..kernels.cell_moves import cell_volume
 from ..kernels.checkpoint import load_checkpoint, restore_generator, save_checkpoint
 from ..kernels.dynamics import MdState, Thermostat, initial_state, velocity_verlet_step
 from ..kernels.frames import Frames
 from ..kernels.gases import Gas
+from ..kernels.geometry import cell_volume
 from ..kernels.loading import place_molecules
 from ..kernels.model import MaceEvaluator
 from ..kernels.referee import Referee
@@ -26,7 +26,7 @@ from ..kernels.thermostats import MomentumResampling, NoseHooverChain
 from ..kernels.whole_files import save_arrays
 from ..stopping import StopRequest
 from .flexible import FlexibleCellParameters
-from .simulation import Clock, Guard, TimeSeries, describe_explosion, open_model, read_structure
+from .simulation import Clock, Guard, TimeSeries, describe_explosion, explosion_error, open_model, read_structure
 
 __all__ = ["MdParameters", "Simulation", "md_averages", "run"]
 
@@ -292,8 +292,7 @@ def run(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
     explosion, stopped, speed = simulation.advance(stop)
     averages = simulation.averages()
     if explosion is not None and averages["mean_energy"] is None:
-        kind = "nan" if explosion["reason"] == "not_finite" else "explosion"
-        raise WorkerError(kind, describe_explosion(explosion))
+        raise explosion_error(explosion)
     simulation.save(with_state=explosion is None)
     results = {
         **averages,

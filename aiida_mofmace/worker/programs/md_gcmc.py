@@ -21,7 +21,7 @@ from ..kernels.thermodynamics import chemical_potential
 from ..stopping import StopRequest
 from .gcmc_averages import RunRecord, summarise
 from .hybrid import HybridSimulation, MdGcmcParameters
-from .simulation import describe_explosion, open_model, read_structure
+from .simulation import describe_explosion, explosion_error, open_model, read_structure
 
 __all__ = ["Point", "potentials", "read_point", "record_of", "run", "simulate"]
 
@@ -113,8 +113,7 @@ def simulate(
     simulation = make(point.parameters, potential, point.framework, point.seed, point.checkpoint, folder=point.folder)
     explosion, stopped, speed = simulation.advance(stop)
     if explosion is not None and len(simulation.series) == 0:
-        kind = "nan" if explosion["reason"] == "not_finite" else "explosion"
-        raise WorkerError(kind, describe_explosion(explosion))
+        raise explosion_error(explosion)
     simulation.save(with_state=explosion is None)
     results = summarise(record_of(simulation)) | {
         "n_frames": len(simulation.images),

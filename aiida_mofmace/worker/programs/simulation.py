@@ -19,10 +19,20 @@ from ..kernels.dynamics import MdState
 from ..kernels.model import MaceEvaluator
 from ..kernels.neighbour_search import short_distances
 
-__all__ = ["Clock", "Guard", "SimulationParameters", "TimeSeries", "describe_explosion", "open_model", "read_structure"]
+__all__ = [
+    "DISTANCE_CHECK_INTERVAL",
+    "Clock",
+    "Guard",
+    "SimulationParameters",
+    "TimeSeries",
+    "describe_explosion",
+    "explosion_error",
+    "open_model",
+    "read_structure",
+]
 
 CHECKPOINT_SECONDS = 60.0
-_DISTANCE_CHECK_INTERVAL = 5  # steps; a pair that collapses needs about 20 of them at 0.5 fs
+DISTANCE_CHECK_INTERVAL = 5  # steps; a pair that collapses needs about 20 of them at 0.5 fs
 _FLUCTUATION = 6.0  # standard deviations of the kinetic temperature
 
 ParametersT = TypeVar("ParametersT", bound="SimulationParameters")
@@ -119,7 +129,7 @@ class Guard:
         limit = self.highest_temperature(state.degrees_of_freedom)
         if temperature > limit:
             return {"reason": "temperature", "step": state.step, "value": temperature, "limit": limit}
-        is_due = thorough or state.step % _DISTANCE_CHECK_INTERVAL == 0
+        is_due = thorough or state.step % DISTANCE_CHECK_INTERVAL == 0
         if is_due and self.minimum_distance > 0.0:
             _, _, distances = short_distances(state.positions, state.cell, self.minimum_distance)
             if len(distances):
@@ -202,6 +212,12 @@ def read_structure(path: str) -> Atoms:
     if not isinstance(atoms, Atoms) or atoms.cell.rank != 3:
         raise WorkerError("bad_input", f"{path} holds no structure with a three-dimensional cell")
     return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
+
+
+def explosion_error(explosion: Mapping[str, Any]) -> WorkerError:
+    """Return what to raise where nothing good came before an explosion."""
+    kind = "nan" if explosion["reason"] == "not_finite" else "explosion"
+    return WorkerError(kind, describe_explosion(explosion))
 
 
 def describe_explosion(explosion: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from ..kernels.dynamics import MdState, Thermostat, initial_state, velocity_verl
 from ..kernels.exchange import MoveCounts, MoveRules
 from ..kernels.frames import Frames
 from ..kernels.gases import Gas
+from ..kernels.geometry import cell_volume
 from ..kernels.ideal_gas import IdealGasReservoir, Reservoir, RigidReservoir
 from ..kernels.mace_kinds import why_not
 from ..kernels.model import Potential
@@ -25,7 +26,7 @@ from ..kernels.thermostats import NoseHooverChain
 from ..kernels.whole_files import save_arrays
 from ..kernels.widom import WidomAverages, WidomInsertion, widom_averages
 from ..stopping import StopRequest
-from .simulation import Clock, Guard, SimulationParameters, TimeSeries, describe_explosion, open_model, read_structure
+from .simulation import Clock, Guard, SimulationParameters, TimeSeries, explosion_error, open_model, read_structure
 
 __all__ = ["WidomParameters", "WidomSimulation", "run"]
 
@@ -179,7 +180,7 @@ class WidomSimulation:
         """Henry coefficient in molecules per cell and mol/kg per Pa, excess chemical potential and heat in eV."""
         found, state, p = self.averages(), self.state, self.parameters
         mass = float(state.masses[: state.framework_atoms].sum())
-        volume = abs(float(np.linalg.det(state.cell)))
+        volume = cell_volume(state.cell)
         pairs: dict[str, tuple[float | None, float | None]] = dict.fromkeys(
             ("boltzmann_factor", "henry_molecules_per_pascal", "henry", "excess_chemical_potential", "heat"),
             (None, None),
@@ -221,8 +222,7 @@ def run(inputs: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
     simulation = WidomSimulation(parameters, potential, framework, int(inputs["seed"]), checkpoint)
     explosion, stopped, speed = simulation.advance(stop)
     if explosion is not None:
-        kind = "nan" if explosion["reason"] == "not_finite" else "explosion"
-        raise WorkerError(kind, describe_explosion(explosion))
+        raise explosion_error(explosion)
     simulation.save()
     results = simulation.results() | {
         "steps_done": simulation.state.step,
