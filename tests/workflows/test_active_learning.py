@@ -17,6 +17,7 @@ from aiida_mofmace.workflows.committee_base import CommitteeBaseWorkChain
 from aiida_mofmace.workflows.diversity_select_base import DiversitySelectBaseWorkChain
 from aiida_mofmace.workflows.fine_tune_committee import FineTuneCommitteeWorkChain
 from aiida_mofmace.workflows.functions import add_round, append_labels, draw_frames, gather_failures
+from aiida_mofmace.workflows.harvest import handle
 from aiida_mofmace.workflows.isolated_atoms import IsolatedAtomsWorkChain
 from aiida_mofmace.workflows.label import LabelWorkChain
 from aiida_mofmace.workflows.mace_md_base import MaceMdBaseWorkChain
@@ -165,7 +166,7 @@ def test_a_machine_that_fails_in_an_evaluation(
         assert (code, process.ctx.stop_reason) == (None, "converged")
     else:
         assert code.status == 303
-        assert f"round 1 failed: <{process.ctx.committee.pk}> The job left no output.json" in code.message
+        assert f"round 1 failed: <{handle(process.ctx.committee)}> The job left no output.json" in code.message
 
 
 @pytest.mark.parametrize(
