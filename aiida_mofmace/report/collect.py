@@ -284,7 +284,12 @@ _MAKERS = {
 def _missing(data: dict[str, Any], tree: ProcessTree) -> dict[str, str]:
     present = {**data, "labels": data["labels"]["made"]}
     present["parity"] = len(data["parity"]) == 2
-    return {part: f"{what}: {_why(tree, maker)}" for part, (what, maker) in _MAKERS.items() if not present[part]}
+    missing = {part: f"{what}: {_why(tree, maker)}" for part, (what, maker) in _MAKERS.items() if not present[part]}
+    tried = [record for record in tree.labelled("WidomCalculation") if record.is_terminated]
+    if tried and not data["henry_coefficient"]:
+        why = "too few insertions had a weight" if tried[-1].is_well else cause(load(tried[-1])) or tried[-1].state
+        missing["henry_coefficient"] = f"The Henry coefficient was not computed: {why}."
+    return missing
 
 
 def _why(tree: ProcessTree, maker: str) -> str:

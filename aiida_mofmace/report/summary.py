@@ -177,6 +177,8 @@ def _heat(data: dict[str, Any]) -> list[str]:
 
 def _henry(data: dict[str, Any]) -> list[str]:
     """Write each Henry coefficient, and the slope of the lowest point beside it."""
+    if "henry_coefficient" in data["missing"]:
+        return [data["missing"]["henry_coefficient"]]
     henry, slopes = data["henry_coefficient"], data["isotherm"].get("low_pressure_slope", {})
     lines = []
     for name, row in henry.get("gases", {}).items():

@@ -8,8 +8,11 @@ import numpy as np
 from aiida import orm
 
 from aiida_mofmace.report.adsorption import loading_series
+from aiida_mofmace.report.collect import collect
 from aiida_mofmace.report.figures import loading_figure
+from aiida_mofmace.report.html import render
 from aiida_mofmace.report.progress import tally
+from aiida_mofmace.report.summary import summary
 from aiida_mofmace.report.tree import ProcessTree
 
 from .fake_run import FakeRun
@@ -81,3 +84,16 @@ def test_a_chunk_that_holds_what_came_before_takes_its_place(aiida_profile: Any)
     (row,) = loading_series(ProcessTree(chain.pk))
     assert row["step"].tolist() == [5, 10, 15]
     assert row["replica"] is None
+
+
+def test_a_henry_coefficient_that_could_not_be_had_is_missed(aiida_profile: Any) -> None:
+    """In summary and report, with the reason; of a run that asked for none nothing is said."""
+    for outcome, words in ((0, "too few insertions had a weight"), (306, "it blew up"), (None, None)):
+        run = FakeRun()
+        chain = run.process("MDGCMCIsothermWorkChain", None, "isotherm", {"structure": run.structure}, exit_status=701)
+        if outcome is not None:
+            run.process("WidomCalculation", chain, "henry", {}, exit_status=outcome, message=words)
+        run.set_times()
+        data = collect(chain)
+        said = f"The Henry coefficient was not computed: {words}."
+        assert (said in summary(chain)) is (said in render(data)) is (words is not None)
