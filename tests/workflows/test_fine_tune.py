@@ -247,8 +247,8 @@ def test_wall_time_is_survived_and_the_loss_curve_goes_on(codes: dict[str, Any],
             codes, dataset, foundation, overrides={"fine_tune": fine_tune}
         )
 
-    third = engine.run(build(40))
-    builder = build(120)
+    third = engine.run(build(20))
+    builder = build(60)
     # A little more than a third of the training takes on this machine; the job stops itself at nine tenths.
     builder.fine_tune.metadata.options.max_wallclock_seconds = math.ceil((third["results"]["wall_seconds"] + 1.0) / 0.9)
     outputs, node = engine.run_get_node(builder)
@@ -259,7 +259,7 @@ def test_wall_time_is_survived_and_the_loss_curve_goes_on(codes: dict[str, Any],
     assert {job.exit_status for job in stopped} == {400}
     assert last.inputs.checkpoint.uuid == stopped[-1].outputs.checkpoint.uuid
     history = outputs["history"].get_list()
-    assert [record["epoch"] for record in history] == [None, *range(120)]
+    assert [record["epoch"] for record in history] == [None, *range(60)]
     before = stopped[-1].outputs.history.get_list()
     assert 1 < len(before) < len(history)
     assert history[: len(before)] == before

@@ -126,7 +126,7 @@ def programs() -> Results:
         "md": (md.run, test_md_program.PARAMETERS | {"steps": 12}, ["."]),
         "md_gcmc": (md_gcmc.run, gcmc, ["."]),
         "md_gcmc_batch": (md_gcmc_batch.run, gcmc | {"systems": own}, list(own)),
-        "widom": (widom.run, test_widom.PARAMETERS | {"steps": 10}, ["."]),
+        "widom": (widom.run, test_widom.PARAMETERS | {"steps": 10, "equilibration_steps": 4}, ["."]),
     }
     found: Results = {}
     for name, (run, parameters, folders) in jobs.items():
