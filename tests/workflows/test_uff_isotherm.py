@@ -134,6 +134,7 @@ def check_snapshots(frames: Any, framework: Any) -> None:
             assert closest_distance(molecule, others, atoms.cell.array) >= 2.0
 
 
+@pytest.mark.slow
 def test_methane_a_united_atom(raspa_code: orm.InstalledCode) -> None:
     """The windows of MIL-120 are hardly wider than TraPPE's CH4: nothing is blocked, and the sites become molecules."""
     section = {**SECTION, "pressures": [1e7], "initialization_cycles": 300, "cycles": 100}
@@ -163,6 +164,7 @@ def test_pores_of_a_closed_framework(aiida_profile: Any) -> None:
     assert not pore_geometry(orm.StructureData(ase=atoms), molecule, orm.Int(2000))["pores"]["is_porous"]
 
 
+@pytest.mark.slow
 def test_closed_pockets_stay_empty(raspa_code: orm.InstalledCode) -> None:
     """Silica LTA: without the spheres RASPA puts one CO2 into each of the sodalite cages, which are closed to it."""
     atoms = lta()
