@@ -314,11 +314,11 @@ class MDGCMCIsothermWorkChain(RollingWindow):
         failures = {name: reason(node) for name, node in nodes.items() if name not in results}
         failures |= {name: "too few insertions for a value" for name in results if name not in known}
         words = [f"{name} {why}" for name, why in failures.items()]
+        if words:
+            self.report(f"Henry coefficient: {'; '.join(words)}")
         if known:
             words += self._hand_out_henry(known)
         self.ctx.henry_failure = "; ".join(words)
-        if words:
-            self.report(f"Henry coefficient: {self.ctx.henry_failure}")
 
     def _hand_out_henry(self, known: Mapping[str, orm.Dict]) -> list[str]:
         """Put the coefficients together; return a word on each that is not converged."""
