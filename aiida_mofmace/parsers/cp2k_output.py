@@ -133,7 +133,7 @@ def parse_stress(text: str) -> list[list[float]] | None:
 
 
 def _scf_converged(text: str) -> bool | None:
-    if "SCF run NOT converged" in text:
+    if "SCF run NOT converged" in text or "SCF run terminated" in text:
         return False
     return True if "SCF run converged in" in text else None
 

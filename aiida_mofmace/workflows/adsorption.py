@@ -10,6 +10,7 @@ import numpy as np
 from aiida import orm
 from aiida.engine import calcfunction
 
+from aiida_mofmace.worker.kernels.geometry import cell_volume
 from aiida_mofmace.worker.kernels.statistics import Estimate, pooled_mean, pooled_value
 from aiida_mofmace.worker.kernels.thermodynamics import (
     cm3_stp_per_gram,
@@ -161,7 +162,7 @@ def assemble_isotherm(structure: orm.StructureData, settings: orm.Dict, **result
             "temperature_K": content["section"]["temperature"],
             "gas": content["gas"],
             "framework_mass_amu": mass,
-            "cell_volume_A3": abs(float(np.linalg.det(np.asarray(structure.cell)))),
+            "cell_volume_A3": cell_volume(np.asarray(structure.cell)),
             "points": points,
             "failed": failed,
             "low_pressure_slope": _slopes(min(points, key=lambda point: point["pressure_Pa"]), content["gas"]),

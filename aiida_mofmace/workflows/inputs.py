@@ -20,7 +20,7 @@ from aiida_mofmace.protocols import gas_names, load_changes, load_gas
 from aiida_mofmace.starter import STARTER_TRAIN, STARTER_VALID
 from aiida_mofmace.worker.errors import WorkerError
 from aiida_mofmace.worker.kernels.gases import mixture
-from aiida_mofmace.worker.kernels.geometry import minimum_pair_distance
+from aiida_mofmace.worker.kernels.geometry import cell_volume, minimum_pair_distance
 
 from .protocols import resolve
 
@@ -236,7 +236,7 @@ def validate_structure(structure: orm.StructureData | None, _: Any) -> str | Non
 
 
 def _refuse_cell(structure: orm.StructureData) -> str | None:
-    if abs(float(np.linalg.det(np.asarray(structure.cell, dtype=float)))) < 1.0:
+    if cell_volume(np.asarray(structure.cell, dtype=float)) < 1.0:
         return "the structure has no cell with a volume; give the three lattice vectors in Å"
     if not all(structure.pbc):
         return "the structure is not periodic in x, y and z; set pbc to True in all three directions"

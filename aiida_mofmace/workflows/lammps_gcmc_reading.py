@@ -23,6 +23,7 @@ from aiida_mofmace.worker.kernels.checkpoint import save_checkpoint
 from aiida_mofmace.worker.kernels.dynamics import MdState
 from aiida_mofmace.worker.kernels.frames import Frames
 from aiida_mofmace.worker.kernels.gases import Gas
+from aiida_mofmace.worker.kernels.geometry import cell_volume
 from aiida_mofmace.worker.kernels.lammps_molecule import types_with_gas
 from aiida_mofmace.worker.kernels.thermodynamics import chemical_potential, ideal_gas_number
 from aiida_mofmace.worker.lmp_gcmc import CANDIDATES
@@ -238,7 +239,7 @@ class GcmcReading:
 
     def results(self) -> dict[str, Any]:
         """Return figures named as those of the worker's program ``md_gcmc``."""
-        p, gas, volume = self._p, self._ideal_gas(), abs(float(np.linalg.det(self._state.cell)))
+        p, gas, volume = self._p, self._ideal_gas(), cell_volume(self._state.cell)
         ideal = {
             "number": ideal_gas_number(p["fugacity"], volume, p["temperature"]),
             "chemical_potential": chemical_potential(p["temperature"], p["fugacity"], self._gas.mass),
